@@ -1,0 +1,3 @@
+//! The `odradek` program.
+
+fn main() {}

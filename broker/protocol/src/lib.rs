@@ -1,0 +1,3 @@
+//! Frames, decode guard, record batches, compression. No I/O.
+
+pub mod batch;
