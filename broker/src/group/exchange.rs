@@ -1,0 +1,183 @@
+//! What goes into a group and what comes out of it, as plain values: the handlers translate between
+//! these and the wire, so that no wire version reaches the machine.
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+
+/// The member id and generation that a request without them carries.
+pub(crate) const NO_MEMBER_ID: &str = "";
+pub(crate) const NO_GENERATION: i32 = -1;
+
+/// One of the assignment strategies that a member offers, with what it says about itself in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Protocol {
+    pub name: String,
+    pub metadata: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Join {
+    /// Empty for a member that has none yet.
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    pub protocol_type: String,
+    /// In the member's order of preference.
+    pub protocols: Vec<Protocol>,
+    /// KIP-394: the member can come back with the id it is given (JoinGroup version 4).
+    pub member_id_required: bool,
+    /// KIP-814: the leader understands `skip_assignment` (JoinGroup version 9).
+    pub may_skip_assignment: bool,
+    /// KIP-800: why the member joins, for the log.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinedMember {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub metadata: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinReply {
+    pub error: Option<ResponseError>,
+    pub generation: i32,
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
+    pub leader: String,
+    pub member_id: String,
+    pub skip_assignment: bool,
+    /// All members for the leader, nobody for the others.
+    pub members: Vec<JoinedMember>,
+}
+
+impl JoinReply {
+    pub(crate) fn refused(member_id: impl Into<String>, error: ResponseError) -> Self {
+        Self {
+            error: Some(error),
+            generation: NO_GENERATION,
+            protocol_type: None,
+            protocol: None,
+            leader: String::new(),
+            member_id: member_id.into(),
+            skip_assignment: false,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// Who says it, in every request but Join: checked against the group in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Caller {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub generation: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Sync {
+    pub caller: Caller,
+    /// Given since SyncGroup version 5 (KIP-559), and then compared with the group's.
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
+    /// From the leader: what each member is to read. Empty from the others.
+    pub assignments: Vec<(String, Bytes)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyncReply {
+    pub error: Option<ResponseError>,
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
+    pub assignment: Bytes,
+}
+
+impl SyncReply {
+    pub(crate) fn refused(error: ResponseError) -> Self {
+        Self { error: Some(error), protocol_type: None, protocol: None, assignment: Bytes::new() }
+    }
+}
+
+/// One member that leaves, or that an administrator takes out by its instance id alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Leaving {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub error: Option<ResponseError>,
+}
+
+/// `Err` is the error of the whole request.
+pub(crate) type LeaveReply = Result<Vec<Left>, ResponseError>;
+
+/// One offset as a request brings it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewOffset {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: Option<i32>,
+    pub metadata: String,
+}
+
+/// One offset as it is kept. `offset` is the next one to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommittedOffset {
+    pub offset: i64,
+    pub leader_epoch: Option<i32>,
+    pub metadata: String,
+    pub commit_timestamp_ms: i64,
+    /// Only where an old client (OffsetCommit 2 to 4) asked for a retention of its own.
+    pub expire_timestamp_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Commit {
+    pub caller: Caller,
+    /// The request has version 9 or above: an unknown group is then GROUP_ID_NOT_FOUND.
+    pub names_unknown_group: bool,
+    /// Versions 2 to 4 may bring a retention time of their own.
+    pub retention_time_ms: Option<i64>,
+    pub offsets: Vec<NewOffset>,
+}
+
+/// One line of a list of groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupLine {
+    pub group: String,
+    /// Kafka's word: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead.
+    pub state: &'static str,
+    /// Empty for a group that only ever committed offsets.
+    pub protocol_type: String,
+    pub members: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DescribedMember {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    /// Empty unless the group is stable.
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub state: &'static str,
+    pub protocol_type: String,
+    /// The chosen protocol; empty unless the group is stable.
+    pub protocol: String,
+    pub members: Vec<DescribedMember>,
+}
