@@ -1,0 +1,5 @@
+//! A disk for tests.
+#[derive(Debug, Clone, Copy)]
+pub enum CrashMode { Random }
+#[derive(Debug)]
+pub struct MemoryDisk {}
