@@ -1,0 +1,324 @@
+//! The keys of `server.properties` that this broker uses, by section of the sample file.
+
+use super::{Key, Kind, Scope};
+
+const INT: i64 = 2_147_483_647;
+const LONG: i64 = i64::MAX;
+
+pub const SECTIONS: &[(&str, &[Key])] = &[
+    ("Where clients connect", LISTENERS),
+    ("Login (listeners with SASL_PLAINTEXT or SASL_SSL)", LOGIN),
+    ("TLS (listeners with SSL or SASL_SSL)", TLS),
+    ("Data and durability", DATA),
+    ("Topics", TOPICS),
+    ("Groups and producers", GROUPS),
+    ("Limits", LIMITS),
+];
+
+const LISTENERS: &[Key] = &[
+    Key::new(
+        "listeners",
+        Kind::List,
+        "Names, addresses and ports to listen on: NAME://host:port, …",
+    )
+    .long(
+        "An empty host means every address of this machine. Listeners beyond 127.0.0.1 \
+               without login (PLAINTEXT, SSL) start, with a warning.",
+    )
+    .default("PLAINTEXT://127.0.0.1:9092")
+    .differs("PLAINTEXT://:9092", "without a configuration nobody else may reach the broker"),
+    Key::new("advertised.listeners", Kind::List, "Addresses that clients are told to use.").long(
+        "Not set: each client is told the address at which it reached the broker, which \
+               works on a LAN, in containers and on the machine itself. Set it when a router or \
+               proxy stands between.",
+    ),
+    Key::new(
+        "listener.security.protocol.map",
+        Kind::List,
+        "Protocol of each listener name: NAME:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL, …",
+    )
+    .default("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"),
+    Key::new(
+        "controller.listener.names",
+        Kind::List,
+        "Listeners of a Kafka quorum: not opened here.",
+    ),
+    Key::new(
+        "node.id",
+        Kind::Int { min: 0, max: INT },
+        "Number of this broker in what clients see.",
+    )
+    .default("1")
+    .differs("none", "there is only one"),
+    Key::new("broker.id", Kind::Int { min: -1, max: INT }, "Older name of node.id."),
+    Key::new("broker.rack", Kind::Text, "Name of the place where this broker stands."),
+    Key::new("odradek.cluster.id", Kind::Text, "Id of the cluster that clients see.")
+        .long("Not set: made at the first start and kept with the data."),
+    Key::new(
+        "odradek.http.listen",
+        Kind::Text,
+        "host:port of the HTTP API and console; empty: none.",
+    )
+    .default("127.0.0.1:8080"),
+    Key::new(
+        "odradek.allow.unauthenticated.network",
+        Kind::Bool,
+        "true: listeners without login beyond 127.0.0.1 are meant; do not warn.",
+    )
+    .default("false"),
+];
+
+const LOGIN: &[Key] = &[
+    Key::new("sasl.enabled.mechanisms", Kind::List, "Ways to log in.")
+        .scope(Scope::Listener)
+        .default("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")
+        .differs("GSSAPI", "Kerberos is not offered"),
+    Key::new(
+        "sasl.jaas.config",
+        Kind::Password,
+        "Users in Kafka's form: … required user_NAME=\"PASSWORD\" …;",
+    )
+    .scope(Scope::Mechanism)
+    .long(
+        "Also with Kafka's prefix listener.name.NAME.plain. — the class is not looked at. \
+               Users hold for all listeners. Better: `odradek user add NAME`, which keeps no \
+               password in a file.",
+    ),
+    Key::new("odradek.jaas.file", Kind::Text, "Path of a kafka_server_jaas.conf with users.")
+        .long("Also taken from KAFKA_OPTS=-Djava.security.auth.login.config=PATH."),
+    Key::new("authorizer.class.name", Kind::Text, "Access rules; not there yet.").long(
+        "Accepted together with allow.everyone.if.no.acl.found=true, which without rules \
+               means what this broker does: who can log in may do everything. Else refused.",
+    ),
+    Key::new("allow.everyone.if.no.acl.found", Kind::Bool, "See authorizer.class.name.")
+        .default("false"),
+];
+
+const TLS: &[Key] = &[
+    Key::new("ssl.keystore.type", Kind::Text, "Only PEM.")
+        .scope(Scope::Listener)
+        .default("PEM")
+        .differs("JKS", "PEM files are what certificate tools write"),
+    Key::new(
+        "ssl.keystore.location",
+        Kind::Text,
+        "PEM file with the private key and its certificates.",
+    )
+    .scope(Scope::Listener),
+    Key::new("ssl.keystore.key", Kind::Password, "Private key in PEM, instead of a file.")
+        .scope(Scope::Listener),
+    Key::new(
+        "ssl.keystore.certificate.chain",
+        Kind::Text,
+        "Certificates in PEM, instead of a file.",
+    )
+    .scope(Scope::Listener),
+    Key::new("ssl.key.password", Kind::Password, "Refused: an encrypted private key is not read.")
+        .scope(Scope::Listener),
+    Key::new("ssl.truststore.type", Kind::Text, "Only PEM.")
+        .scope(Scope::Listener)
+        .default("PEM")
+        .differs("JKS", "PEM files are what certificate tools write"),
+    Key::new(
+        "ssl.truststore.location",
+        Kind::Text,
+        "PEM file: authorities that sign clients' certificates.",
+    )
+    .scope(Scope::Listener),
+    Key::new("ssl.truststore.certificates", Kind::Text, "The same in PEM, instead of a file.")
+        .scope(Scope::Listener),
+    Key::new(
+        "ssl.client.auth",
+        Kind::OneOf(&["none", "requested", "required"]),
+        "Whether clients must show a certificate.",
+    )
+    .scope(Scope::Listener)
+    .default("none"),
+    Key::new("ssl.enabled.protocols", Kind::List, "TLS versions offered: TLSv1.2, TLSv1.3.")
+        .scope(Scope::Listener)
+        .default("TLSv1.2,TLSv1.3"),
+];
+
+const DATA: &[Key] = &[
+    Key::new("log.dirs", Kind::List, "The folder of all data.")
+        .long("One folder. A relative path counts from where the broker is started.")
+        .default("odradek-data")
+        .differs("/tmp/kafka-logs", "many systems empty /tmp at a restart"),
+    Key::new("log.dir", Kind::Text, "Older name of log.dirs, which wins."),
+    Key::new(
+        "odradek.durability",
+        Kind::OneOf(&["sync", "interval"]),
+        "When a record counts as stored.",
+    )
+    .long(
+        "sync: producers are answered after the disk has it; it survives a power cut. \
+               interval: answered before; a power cut may take up to log.flush.interval.ms.",
+    )
+    .default("sync")
+    .differs("interval", "a home server has no second replica that would save the record"),
+    Key::new(
+        "log.flush.interval.ms",
+        Kind::Long { min: 1, max: LONG },
+        "With odradek.durability=interval: longest loss.",
+    )
+    .default("1000")
+    .differs("never", "see odradek.durability"),
+    Key::new(
+        "odradek.disk.reserve.bytes",
+        Kind::Long { min: 0, max: LONG },
+        "Free disk space that records may not use.",
+    )
+    .long("Below it producers are refused, so that old records can still be removed.")
+    .default("268435456"),
+    Key::new(
+        "odradek.memory.max.bytes",
+        Kind::Long { min: 67_108_864, max: LONG },
+        "Memory for requests in flight and recent records.",
+    )
+    .default("268435456"),
+];
+
+const TOPICS: &[Key] = &[
+    Key::new(
+        "num.partitions",
+        Kind::Int { min: 1, max: 10_000 },
+        "Partitions of a topic that does not say.",
+    )
+    .default("1"),
+    Key::new(
+        "auto.create.topics.enable",
+        Kind::Bool,
+        "Create a topic when a client first names it.",
+    )
+    .default("true"),
+    Key::new("delete.topic.enable", Kind::Bool, "Let clients delete topics.").default("true"),
+    Key::new(
+        "log.retention.hours",
+        Kind::Int { min: -1, max: INT },
+        "How long records are kept; -1: for ever.",
+    )
+    .default("168"),
+    Key::new(
+        "log.retention.minutes",
+        Kind::Int { min: -1, max: INT },
+        "The same in minutes; wins over hours.",
+    ),
+    Key::new(
+        "log.retention.ms",
+        Kind::Long { min: -1, max: LONG },
+        "The same in ms; wins over minutes.",
+    ),
+    Key::new(
+        "log.retention.bytes",
+        Kind::Long { min: -1, max: LONG },
+        "How much of each partition is kept; -1: all.",
+    )
+    .default("-1"),
+    Key::new(
+        "log.retention.check.interval.ms",
+        Kind::Long { min: 1, max: LONG },
+        "How often old records are looked for.",
+    )
+    .default("300000"),
+    Key::new("log.cleanup.policy", Kind::List, "delete, compact, or both; see cleanup.policy.")
+        .default("delete"),
+    Key::new(
+        "log.segment.bytes",
+        Kind::Int { min: 14, max: INT },
+        "Size of one segment file, at most 128 MiB.",
+    )
+    .default("1073741824"),
+    Key::new("log.roll.hours", Kind::Int { min: 1, max: INT }, "Age at which a segment is closed.")
+        .default("168"),
+    Key::new("log.roll.ms", Kind::Long { min: 1, max: LONG }, "The same in ms; wins over hours."),
+    Key::new(
+        "log.message.timestamp.type",
+        Kind::OneOf(&["CreateTime", "LogAppendTime"]),
+        "Whether records keep the producer's time or get the broker's.",
+    )
+    .default("CreateTime"),
+    Key::new("message.max.bytes", Kind::Int { min: 0, max: INT }, "Largest record batch, as sent.")
+        .default("1048588"),
+];
+
+const GROUPS: &[Key] = &[
+    Key::new(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int { min: 0, max: INT },
+        "Wait for more members of a new group.",
+    )
+    .default("0")
+    .differs("3000", "few consumers, and nobody likes to wait three seconds"),
+    Key::new(
+        "group.min.session.timeout.ms",
+        Kind::Int { min: 0, max: INT },
+        "Shortest session a member may ask for.",
+    )
+    .default("6000"),
+    Key::new(
+        "group.max.session.timeout.ms",
+        Kind::Int { min: 0, max: INT },
+        "Longest session a member may ask for.",
+    )
+    .default("1800000"),
+    Key::new("group.max.size", Kind::Int { min: 1, max: INT }, "Members of one group.")
+        .default("1000")
+        .differs("2147483647", "memory is bounded"),
+    Key::new(
+        "offsets.retention.minutes",
+        Kind::Int { min: 1, max: INT },
+        "How long an empty group's offsets are kept.",
+    )
+    .default("10080"),
+    Key::new(
+        "offsets.retention.check.interval.ms",
+        Kind::Long { min: 1, max: LONG },
+        "How often such offsets are looked for.",
+    )
+    .default("600000"),
+    Key::new(
+        "offset.metadata.max.bytes",
+        Kind::Int { min: 0, max: INT },
+        "Largest note committed with an offset.",
+    )
+    .default("4096"),
+    Key::new(
+        "producer.id.expiration.ms",
+        Kind::Int { min: 1, max: INT },
+        "How long a silent producer's sequence is remembered.",
+    )
+    .default("86400000"),
+];
+
+const LIMITS: &[Key] = &[
+    Key::new("max.connections", Kind::Int { min: 1, max: INT }, "Connections at once.")
+        .default("1000")
+        .differs("2147483647", "each costs memory"),
+    Key::new(
+        "max.connections.per.ip",
+        Kind::Int { min: 1, max: INT },
+        "Connections at once from one address.",
+    )
+    .default("500")
+    .differs("2147483647", "one machine must not lock out the others"),
+    Key::new(
+        "connections.max.idle.ms",
+        Kind::Long { min: 1, max: LONG },
+        "A connection silent for so long is closed.",
+    )
+    .default("600000"),
+    Key::new("socket.request.max.bytes", Kind::Int { min: 1_024, max: INT }, "Largest request.")
+        .default("104857600"),
+    Key::new(
+        "sasl.server.max.receive.size",
+        Kind::Int { min: 1_024, max: INT },
+        "Largest request before login.",
+    )
+    .default("524288"),
+    Key::new(
+        "fetch.max.bytes",
+        Kind::Int { min: 1_024, max: INT },
+        "Most bytes in one answer to a fetch.",
+    )
+    .default("57671680"),
+];

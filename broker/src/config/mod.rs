@@ -1,0 +1,400 @@
+//! Configuration: from `server.properties`, environment and command line to typed fields.
+//!
+//! [`Config::load`] gathers values ([`values`]), checks every name against the one table
+//! ([`keys`]), applies Kafka's start-up checks and returns either a [`Config`] or *all* problems,
+//! each with file, line and what to write instead. Nothing here opens a port or a data file; PEM
+//! files are read when a listener opens (`tls`). Passwords are [`Secret`]s and are never printed.
+
+pub mod describe;
+pub mod jaas;
+pub mod keys;
+pub mod listeners;
+pub mod properties;
+mod sample;
+pub mod topic;
+pub mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
+pub use sample::sample_file;
+pub use topic::{CleanupPolicy, TimestampType, TopicSettings};
+pub use values::{ConfigProblem, Sources};
+use values::{Reader, Values};
+
+/// A text that never appears in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// When a produced record is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After the disk has it.
+    Sync,
+    /// Before; a power cut takes at most this much.
+    Interval(Duration),
+}
+
+/// What holds for topics unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDefaults {
+    pub partitions: i32,
+    pub auto_create: bool,
+    pub delete_enabled: bool,
+    pub settings: TopicSettings,
+    pub retention_check_interval_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    pub session_timeout_ms_min: i32,
+    pub session_timeout_ms_max: i32,
+    pub initial_rebalance_delay_ms: i32,
+    pub members_max: usize,
+    pub offsets_retention_ms: i64,
+    pub offsets_check_interval_ms: i64,
+    pub offset_metadata_bytes_max: usize,
+    /// Of idempotent producers.
+    pub producer_id_expiration_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    pub idle_ms_max: i64,
+    pub request_bytes_max: usize,
+    /// Before a login on a SASL listener.
+    pub login_request_bytes_max: usize,
+    pub fetch_bytes_max: usize,
+}
+
+/// A user named in the configuration; holds for every listener with login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigUser {
+    pub name: String,
+    pub password: Secret,
+}
+
+/// Everything the broker is told. One value, made once, never changed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub node_id: i32,
+    /// `None`: made at the first start and kept with the data.
+    pub cluster_id: Option<String>,
+    pub rack: Option<String>,
+    pub log_dir: PathBuf,
+    pub durability: Durability,
+    pub disk_reserve_bytes: u64,
+    pub memory_bytes_max: u64,
+    pub listeners: Vec<Listener>,
+    /// `host:port`; `None`: no HTTP.
+    pub http_listen: Option<String>,
+    pub topics: TopicDefaults,
+    pub groups: GroupSettings,
+    pub limits: ConnectionLimits,
+    pub users: Vec<ConfigUser>,
+    /// To be said loudly at the start.
+    pub warnings: Vec<String>,
+    /// To be said once at the start: what was accepted without effect, and why.
+    pub notes: Vec<String>,
+    values: Values,
+}
+
+impl Config {
+    /// Reads, checks and resolves; on failure every problem, not only the first.
+    pub fn load(sources: &Sources) -> Result<Self, Vec<ConfigProblem>> {
+        Self::resolve(Values::gather(sources)?)
+    }
+
+    /// What holds without any configuration: this machine only, `./odradek-data`.
+    pub fn defaults() -> Self {
+        Self::resolve(Values::default()).expect("the table's defaults are a valid configuration")
+    }
+
+    /// Loopback only, in this folder, on these ports (0: any free one).
+    pub fn demo(dir: &Path, kafka_port: u16, http_port: u16) -> Self {
+        let mut values = Values::default();
+        values.set("listeners", &format!("PLAINTEXT://127.0.0.1:{kafka_port}"));
+        values.set("odradek.http.listen", &format!("127.0.0.1:{http_port}"));
+        let mut config = Self::resolve(values).expect("a loopback listener is valid");
+        config.log_dir = dir.to_path_buf();
+        config
+    }
+
+    /// From the text of a properties file alone, as tests and `check` need it.
+    pub fn from_text(path: &str, text: &str) -> Result<Self, Vec<ConfigProblem>> {
+        let mut values = Values::default();
+        match values.add_file(path, text) {
+            Some(problem) => Err(vec![problem]),
+            None => Self::resolve(values),
+        }
+    }
+
+    fn resolve(values: Values) -> Result<Self, Vec<ConfigProblem>> {
+        let reader = Reader::new(&values);
+        let resolved = resolve(&reader);
+        let mut problems = reader.into_problems();
+        if problems.is_empty() {
+            return Ok(Self { values, ..resolved });
+        }
+        problems.sort_by_key(|problem| (problem.file.clone(), problem.line));
+        problems.dedup();
+        Err(problems)
+    }
+}
+
+fn resolve(reader: &Reader<'_>) -> Config {
+    let (listeners, quorum) = listeners::resolve(reader);
+    let mut names: Vec<String> = listeners.iter().map(|listener| listener.name.clone()).collect();
+    names.extend(quorum.iter().cloned());
+    let mut without_effect = values::check_names(reader, &names);
+    without_effect
+        .extend(quorum.into_iter().map(|name| (name, "it is a quorum's listener, not opened")));
+    let mut config = Config {
+        node_id: node_id(reader),
+        cluster_id: reader.written("odradek.cluster.id"),
+        rack: reader.written("broker.rack"),
+        log_dir: log_dir(reader),
+        durability: durability(reader),
+        disk_reserve_bytes: reader.number("odradek.disk.reserve.bytes"),
+        memory_bytes_max: reader.number("odradek.memory.max.bytes"),
+        http_listen: http_listen(reader),
+        topics: TopicDefaults {
+            partitions: reader.number("num.partitions"),
+            auto_create: reader.bool("auto.create.topics.enable"),
+            delete_enabled: reader.bool("delete.topic.enable"),
+            settings: topic::broker_settings(reader),
+            retention_check_interval_ms: reader.long("log.retention.check.interval.ms"),
+        },
+        groups: groups(reader),
+        limits: limits(reader),
+        users: Vec::new(),
+        warnings: Vec::new(),
+        notes: notes(reader, without_effect),
+        values: Values::default(),
+        listeners,
+    };
+    config.users = users(reader, &mut config.warnings);
+    check_access_rules(reader, &mut config.warnings);
+    warn_about_open_listeners(reader, &mut config);
+    config
+}
+
+fn node_id(reader: &Reader<'_>) -> i32 {
+    let old = reader.written("broker.id").filter(|id| id != "-1");
+    match (reader.written("node.id"), old) {
+        (Some(new), Some(old)) if new != old => {
+            let what = format!("node.id is {new} and broker.id is {old}");
+            reader.problem(reader.origin("broker.id"), "broker.id", what, "keep one of the two");
+            1
+        }
+        (None, Some(old)) => old.parse().unwrap_or(1),
+        _ => reader.number("node.id"),
+    }
+}
+
+fn log_dir(reader: &Reader<'_>) -> PathBuf {
+    let old = reader.written("log.dir");
+    let dirs = reader.written("log.dirs").or(old).unwrap_or_else(|| reader.text("log.dirs"));
+    let origin = reader.origin("log.dirs").or(reader.origin("log.dir"));
+    let mut dirs = dirs.split(',').map(str::trim).filter(|dir| !dir.is_empty());
+    let dir = PathBuf::from(dirs.next().unwrap_or("odradek-data"));
+    if dirs.next().is_some() {
+        let what = "more than one folder";
+        reader.problem(origin, "log.dirs", what, "name one; partitions are not spread over disks");
+    }
+    // The start removes what does not belong to a known topic: never in somebody else's folder.
+    if dir.join("meta.properties").exists() {
+        let what = format!("{} holds the data of an Apache Kafka", dir.display());
+        reader.problem(origin, "log.dirs", what, "name another folder, for example odradek-data");
+    }
+    dir
+}
+
+fn durability(reader: &Reader<'_>) -> Durability {
+    let interval_ms: u64 = reader.number("log.flush.interval.ms");
+    if reader.text("odradek.durability").eq_ignore_ascii_case("interval") {
+        Durability::Interval(Duration::from_millis(interval_ms))
+    } else {
+        Durability::Sync
+    }
+}
+
+fn http_listen(reader: &Reader<'_>) -> Option<String> {
+    const KEY: &str = "odradek.http.listen";
+    let written = reader.values.entries.get(KEY);
+    if written.is_some_and(|entry| entry.value.is_empty()) {
+        return None;
+    }
+    let text = reader.text(KEY);
+    let valid = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !valid {
+        let what = format!("{text:?} is not of the form host:port");
+        reader.problem(reader.origin(KEY), KEY, what, "for example 127.0.0.1:8080");
+    }
+    Some(text)
+}
+
+fn groups(reader: &Reader<'_>) -> GroupSettings {
+    let (min, max) = ("group.min.session.timeout.ms", "group.max.session.timeout.ms");
+    let settings = GroupSettings {
+        session_timeout_ms_min: reader.number(min),
+        session_timeout_ms_max: reader.number(max),
+        initial_rebalance_delay_ms: reader.number("group.initial.rebalance.delay.ms"),
+        members_max: reader.number("group.max.size"),
+        offsets_retention_ms: 60_000 * reader.long("offsets.retention.minutes"),
+        offsets_check_interval_ms: reader.long("offsets.retention.check.interval.ms"),
+        offset_metadata_bytes_max: reader.number("offset.metadata.max.bytes"),
+        producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
+    };
+    if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
+        let origin = reader.origin(min).or(reader.origin(max));
+        reader.problem(origin, min, format!("is above {max}"), "make it the smaller one");
+    }
+    settings
+}
+
+fn limits(reader: &Reader<'_>) -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: reader.number("max.connections"),
+        connections_per_address_max: reader.number("max.connections.per.ip"),
+        idle_ms_max: reader.long("connections.max.idle.ms"),
+        request_bytes_max: reader.number("socket.request.max.bytes"),
+        login_request_bytes_max: reader.number("sasl.server.max.receive.size"),
+        fetch_bytes_max: reader.number("fetch.max.bytes"),
+    }
+}
+
+/// Users of every JAAS line, and of the JAAS file.
+fn users(reader: &Reader<'_>, warnings: &mut Vec<String>) -> Vec<ConfigUser> {
+    const KEY: &str = "sasl.jaas.config";
+    let mut users: BTreeMap<String, Secret> = BTreeMap::new();
+    let mut take = |source: &str, origin, parsed: Result<jaas::Jaas, String>| {
+        let jaas = match parsed {
+            Ok(jaas) => jaas,
+            Err(what) => {
+                let fix = "write it as … required user_NAME=\"PASSWORD\" ;";
+                return reader.problem(origin, source, what, fix);
+            }
+        };
+        if jaas.only_own_login {
+            warnings.push(format!(
+                "{source} names no users: username= and password= are a broker's own login, which \
+                 is not needed here. To let NAME log in, add user_NAME=\"PASSWORD\""
+            ));
+        }
+        for (name, password) in jaas.users {
+            let before = users.insert(name.clone(), password.clone());
+            if name.is_empty() || password.expose().is_empty() {
+                reader.problem(origin, source, "a user without name or password", "fill it in");
+            } else if before.is_some_and(|before| before != password) {
+                let what = format!("the user {name} has two passwords");
+                reader.problem(origin, source, what, "users hold for all listeners: keep one");
+            }
+        }
+    };
+    let _ = reader.written(KEY);
+    for (key, entry) in &reader.values.entries {
+        let is_line = key == KEY || (key.starts_with("listener.name.") && key.ends_with(KEY));
+        if is_line && !entry.value.is_empty() {
+            take(key, Some(&entry.origin), jaas::parse_entry(&entry.value));
+        }
+    }
+    let file = reader.written("odradek.jaas.file").or(reader.values.jaas_file.clone());
+    if let Some(file) = file {
+        let parsed = match values::read_text(Path::new(&file)) {
+            Ok(text) => jaas::parse_file(&text),
+            Err(problem) => Err(problem.what),
+        };
+        take(&file, reader.origin("odradek.jaas.file"), parsed);
+    }
+    users.into_iter().map(|(name, password)| ConfigUser { name, password }).collect()
+}
+
+/// A broker that was told to check access rules must not start without checking them.
+fn check_access_rules(reader: &Reader<'_>, warnings: &mut Vec<String>) {
+    const KEY: &str = "authorizer.class.name";
+    let everyone = reader.bool("allow.everyone.if.no.acl.found");
+    match reader.written(KEY) {
+        None => {}
+        Some(_) if everyone => warnings.push(
+            "access rules (ACLs) are not there yet: every user who can log in may do everything, \
+             as allow.everyone.if.no.acl.found=true says for a broker without rules"
+                .to_owned(),
+        ),
+        Some(_) => reader.problem(
+            reader.origin(KEY),
+            KEY,
+            "access rules (ACLs) are not there yet",
+            "take the line out, or add allow.everyone.if.no.acl.found=true, if every user who can \
+             log in may do everything",
+        ),
+    }
+}
+
+fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {
+    let meant = reader.bool("odradek.allow.unauthenticated.network");
+    let open: Vec<String> = config
+        .listeners
+        .iter()
+        .filter(|listener| listener.is_open())
+        .map(|listener| format!("{}://{}:{}", listener.name, listener.host, listener.port))
+        .collect();
+    if !open.is_empty() {
+        let what = format!(
+            "anybody who reaches {} can read, write and delete every topic: there is no login on \
+             it. For a password use SASL_PLAINTEXT or SASL_SSL in listener.security.protocol.map \
+             and `odradek user add NAME`; if this is meant, write \
+             odradek.allow.unauthenticated.network=true",
+            open.join(" and ")
+        );
+        if meant { config.notes.push(what) } else { config.warnings.push(what) }
+    }
+    if reader.origin("listeners").is_none() && !reader.values.entries.is_empty() {
+        config.notes.push(
+            "listeners is not set: only programs on this machine can connect. For the network \
+             write listeners=PLAINTEXT://:9092 (Kafka's default), better with a login"
+                .to_owned(),
+        );
+    }
+}
+
+fn notes(reader: &Reader<'_>, without_effect: Vec<(String, &'static str)>) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (key, why) in without_effect {
+        by_reason.entry(why).or_default().push(key);
+    }
+    let mut notes: Vec<String> = by_reason
+        .into_iter()
+        .map(|(why, keys)| format!("accepted, no effect: {} ({why})", keys.join(", ")))
+        .collect();
+    for (key, line) in &reader.values.repeated {
+        notes.push(format!("{key} is written twice; the last one, in line {line}, counts"));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! What a topic is told: its own configuration over the broker's defaults.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use super::keys::{self, Key, Kind};
+use super::values::Reader;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    pub delete: bool,
+    pub compact: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// The topic keys that this broker acts on. The other keys are kept and shown only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    pub cleanup: CleanupPolicy,
+    /// `None`: for ever.
+    pub retention_ms: Option<i64>,
+    /// Of a partition; `None`: no bound.
+    pub retention_bytes: Option<i64>,
+    pub segment_bytes: u64,
+    pub segment_ms: i64,
+    pub message_bytes_max: usize,
+    pub timestamp_type: TimestampType,
+}
+
+/// The defaults of all topics, with Kafka's precedence (ms, then minutes, then hours).
+pub(super) fn broker_settings(reader: &Reader<'_>) -> TopicSettings {
+    // Each synonym is asked for, also when an earlier one wins: they are all used keys.
+    let value = |name: &str| {
+        let key = keys::topic_key(name).expect("written in this file");
+        let written: Vec<Option<String>> = key
+            .synonyms
+            .iter()
+            .map(|(synonym, factor)| Some(scaled(&reader.written(synonym)?, *factor)))
+            .collect();
+        written.into_iter().flatten().next().or(key.default.map(str::to_owned)).unwrap_or_default()
+    };
+    from_values(value).unwrap_or_else(|what| {
+        reader.problem(reader.origin("log.cleanup.policy"), "log.cleanup.policy", what, "");
+        from_values(|name| default_of(name)).expect("the table's defaults are valid")
+    })
+}
+
+fn default_of(name: &str) -> String {
+    keys::topic_key(name).and_then(|key| key.default).unwrap_or_default().to_owned()
+}
+
+/// A duration in a broker key's unit, in the topic key's; -1 (for ever) stays.
+fn scaled(value: &str, factor: i64) -> String {
+    match value.parse::<i64>() {
+        Ok(number) if factor != 1 && number > 0 => number.saturating_mul(factor).to_string(),
+        _ => value.to_owned(),
+    }
+}
+
+fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> {
+    let number = |name: &str| {
+        let text = value(name);
+        text.parse::<i64>().map_err(|_| format!("{name}: {text:?} is not a whole number"))
+    };
+    let not_below_zero = |number: i64| (number >= 0).then_some(number);
+    let timestamp_type = match value("message.timestamp.type") {
+        text if text.eq_ignore_ascii_case("LogAppendTime") => TimestampType::LogAppendTime,
+        _ => TimestampType::CreateTime,
+    };
+    Ok(TopicSettings {
+        cleanup: cleanup(&value("cleanup.policy"))?,
+        retention_ms: not_below_zero(number("retention.ms")?),
+        retention_bytes: not_below_zero(number("retention.bytes")?),
+        segment_bytes: u64::try_from(number("segment.bytes")?).unwrap_or(u64::MAX),
+        segment_ms: number("segment.ms")?,
+        message_bytes_max: usize::try_from(number("max.message.bytes")?).unwrap_or(usize::MAX),
+        timestamp_type,
+    })
+}
+
+fn cleanup(text: &str) -> Result<CleanupPolicy, String> {
+    let mut policy = CleanupPolicy { delete: false, compact: false };
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "delete" => policy.delete = true,
+            "compact" => policy.compact = true,
+            other => {
+                return Err(format!("cleanup.policy: {other:?} is neither delete nor compact"));
+            }
+        }
+    }
+    Ok(policy)
+}
+
+impl Config {
+    /// A topic's settings; `overrides` is what was given for the topic itself. An error is a
+    /// sentence for the client (INVALID_CONFIG).
+    pub fn topic_settings(
+        &self,
+        overrides: &BTreeMap<String, String>,
+    ) -> Result<TopicSettings, String> {
+        for (name, value) in overrides {
+            check(name, value)?;
+        }
+        from_values(|name| match overrides.get(name) {
+            Some(value) => value.clone(),
+            None => self.topic_default(keys::topic_key(name).expect("written in this file")).0,
+        })
+    }
+
+    /// A topic key's default as text, and the broker key that set it (if one did).
+    pub(super) fn topic_default(&self, key: &'static Key) -> (String, Option<&'static str>) {
+        let written = key.synonyms.iter().find_map(|(synonym, factor)| {
+            let entry = self.values.entries.get(*synonym).filter(|e| !e.value.is_empty())?;
+            Some((scaled(&entry.value, *factor), Some(*synonym)))
+        });
+        written.unwrap_or_else(|| (key.default.unwrap_or_default().to_owned(), None))
+    }
+}
+
+fn check(name: &str, value: &str) -> Result<(), String> {
+    let Some(key) = keys::topic_key(name) else {
+        let near = keys::nearest_topic(name);
+        let hint = near.map_or(String::new(), |near| format!(" (is {near} meant?)"));
+        return Err(format!("Unknown topic config name: {name}{hint}"));
+    };
+    key.check(value).map_err(|what| format!("Invalid value for configuration {name}: {what}"))?;
+    if matches!(key.kind, Kind::List) {
+        cleanup(value)?;
+    }
+    Ok(())
+}
