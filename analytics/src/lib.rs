@@ -1,1 +1,177 @@
-//! analytics
+//! Windows, indicators, counts, Parquet files and models, beside the broker and never in its way.
+//!
+//! Contract:
+//! 1. Everything reads through [`Client`] as consumer group `odradek.<name>`, and runs on threads
+//!    of its own, so the broker's workers never wait for it.
+//! 2. Results are topics (but for Parquet files). Outputs, offsets and state of a processor are
+//!    one atomic unit, so a crash neither loses nor doubles; see [`mod@run`].
+//! 3. Nothing here knows the broker's insides, sockets or HTTP.
+
+mod config;
+mod count;
+#[cfg(test)]
+mod fake;
+mod indicator;
+mod row;
+mod run;
+mod telemetry;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use odradek_broker::client::Client;
+use prometheus::Registry;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use config::{
+    Aroon, Bollinger, Config, ConfigError, CountConfig, Engine, IndicatorConfig, ModelConfig,
+    ParquetConfig, Span, Target, TrainConfig, VolumeKind, WindowConfig,
+};
+pub use telemetry::{ProcessorStatus, State};
+
+use run::{Machine, Spec};
+use telemetry::{Probe, Telemetry};
+
+/// Threads that turn records into results. Two, so that one long step does not hold up all.
+const WORKER_THREADS: usize = 2;
+/// Threads for training and Parquet files, and for what a local client does off its workers.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// How long [`Analytics::stop`] waits for a processor to come to a safe point.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound of an output topic whose timestamps are event times, a partition.
+const OUTPUT_BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("analytics metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("analytics threads: {0}")]
+    Threads(#[from] std::io::Error),
+    #[error("{0}")]
+    Processor(String),
+}
+
+/// The running processors. Dropping it stops them without waiting.
+pub struct Analytics {
+    probes: Vec<Probe>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+}
+
+impl Analytics {
+    /// Starts every configured processor. A missing input topic is waited for, a missing output
+    /// topic is created.
+    pub fn start(
+        config: Config,
+        client: Arc<dyn Client>,
+        registry: &Registry,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let telemetry = Telemetry::register(registry)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("odradek-analytics")
+            .enable_all()
+            .build()?;
+        let (stop, _) = watch::channel(false);
+        let mut analytics =
+            Self { probes: Vec::new(), tasks: Vec::new(), stop, runtime: Some(runtime) };
+        analytics.start_processors(config, &client, &telemetry)?;
+        Ok(analytics)
+    }
+
+    fn start_processors(
+        &mut self,
+        config: Config,
+        client: &Arc<dyn Client>,
+        telemetry: &Telemetry,
+    ) -> Result<(), StartError> {
+        let wrong = |name: &str, reason: String| StartError::Processor(format!("{name}: {reason}"));
+        for section in config.window {
+            let (spec, name) = (window::spec(&section), section.name.clone());
+            let probe = self.probe(telemetry, &spec, "window");
+            let machine = window::Windows::new(section, probe.clone())
+                .map_err(|e| wrong(&name, e.to_string()))?;
+            self.spawn(client, spec, Box::new(machine), probe);
+        }
+        for section in config.indicator {
+            let spec = indicator::spec(&section);
+            let probe = self.probe(telemetry, &spec, "indicator");
+            let machine = indicator::Indicators::new(section, probe.clone());
+            self.spawn(client, spec, Box::new(machine), probe);
+        }
+        for section in config.count {
+            let (spec, name) = (count::spec(&section), section.name.clone());
+            let probe = self.probe(telemetry, &spec, "count");
+            let machine =
+                count::Counts::new(section, probe.clone()).map_err(|e| wrong(&name, e))?;
+            self.spawn(client, spec, Box::new(machine), probe);
+        }
+        if let Some(section) = config.parquet.first() {
+            return Err(wrong(&section.name, "[[parquet]] is not supported yet".to_owned()));
+        }
+        if let Some(section) = config.model.first() {
+            return Err(wrong(&section.name, "[[model]] is not supported yet".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, telemetry: &Telemetry, spec: &Spec, kind: &'static str) -> Probe {
+        let outputs: Vec<String> = spec.outputs.iter().map(|o| o.topic.clone()).collect();
+        let probe = telemetry.processor(&spec.name, kind, &spec.input, &outputs);
+        self.probes.push(probe.clone());
+        probe
+    }
+
+    fn spawn(
+        &mut self,
+        client: &Arc<dyn Client>,
+        spec: Spec,
+        machine: Box<dyn Machine>,
+        probe: Probe,
+    ) {
+        let task = run::run(client.clone(), spec, machine, probe, self.stop.subscribe());
+        self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
+    }
+
+    /// Every processor, in the order of the configuration.
+    pub fn status(&self) -> Vec<ProcessorStatus> {
+        self.probes.iter().map(Probe::status).collect()
+    }
+
+    /// Stops reading, finishes what is being committed, closes Parquet files.
+    pub async fn stop(mut self) {
+        // No receiver left means that every task has ended already.
+        let _ = self.stop.send(true);
+        for task in std::mem::take(&mut self.tasks) {
+            if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
+                tracing::warn!("an analytics processor did not stop in time");
+            }
+        }
+    }
+}
+
+impl Drop for Analytics {
+    fn drop(&mut self) {
+        // A runtime must not be dropped inside another one by waiting for its threads.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Output topics stamped with event time must not be cut by age: a replay of 2013 would lose its
+/// results at once. They are bounded by size.
+fn event_time_topic() -> Vec<(String, String)> {
+    vec![
+        ("retention.ms".to_owned(), "-1".to_owned()),
+        ("retention.bytes".to_owned(), OUTPUT_BYTES_MAX.to_string()),
+    ]
+}
