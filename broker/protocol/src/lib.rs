@@ -8,6 +8,8 @@
 pub mod batch;
 pub mod compression;
 mod error;
+pub mod frame;
+pub mod guard;
 mod wire;
 
 pub use error::DecodeError;
