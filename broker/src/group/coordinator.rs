@@ -1,18 +1,34 @@
 //! The driver of all groups (see the header of [`crate::group`] for what it promises).
 //!
-//! It answers COORDINATOR_NOT_AVAILABLE to everything until the machine below it lands.
+//! One mutex over all groups: every critical section is a few map look-ups and one step of a machine,
+//! and ends before any await. What takes time (the log) goes through a queue in each group, emptied
+//! by one task while there is something in it ([`writes`]).
 
-use std::sync::Arc;
+mod offsets;
+mod timers;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use tokio::sync::{Notify, oneshot};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::exchange::{
-    Caller, Commit, CommittedOffset, Description, GroupLine, Join, JoinReply, LeaveReply, Leaving,
-    NewOffset, Sync, SyncReply,
+    Caller, CommittedOffset, Description, GroupLine, Join, JoinReply, LeaveReply, Leaving, Left,
+    NO_MEMBER_ID, Sync, SyncReply,
 };
-use super::{Clock, GroupSettings};
+use super::machine::{self, Effect, Event, Group, Reply, Waiter};
+use super::records::{self, GroupMetadata, Key, RecordError};
+use super::{Clock, GROUPS_MAX, GroupSettings, Now};
+use writes::Write;
+
+#[allow(unused_imports)] // The metrics and the client name it.
+pub(crate) use offsets::OffsetLine;
 
 /// Where groups are written: `__consumer_offsets`.
 #[async_trait]
@@ -26,127 +42,324 @@ pub(crate) trait OffsetsLog: Send + std::marker::Sync {
     ) -> Result<(), ResponseError>;
 }
 
-/// A committed offset with its place, for metrics and for a whole group's offsets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OffsetLine {
-    pub group: String,
-    pub topic: String,
-    pub partition: i32,
-    pub committed: CommittedOffset,
+/// The longest group id: texts of `__consumer_offsets` have a length of 15 bits.
+const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
+
+type Place = (String, i32);
+
+/// One group with everything that belongs to it.
+struct Slot {
+    machine: Group,
+    offsets: BTreeMap<Place, CommittedOffset>,
+    queue: VecDeque<Write>,
+    /// A task is emptying the queue.
+    writing: bool,
+    /// As it stands in `State::due`.
+    due_ms: Option<i64>,
+}
+
+impl Slot {
+    fn new(machine: Group) -> Self {
+        Self {
+            machine,
+            offsets: BTreeMap::new(),
+            queue: VecDeque::new(),
+            writing: false,
+            due_ms: None,
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.machine.is_blank() && self.offsets.is_empty() && self.queue.is_empty() && !self.writing
+    }
+}
+
+#[derive(Default)]
+struct State {
+    groups: BTreeMap<String, Slot>,
+    /// When which group wants a tick.
+    due: BTreeSet<(i64, String)>,
+    waiters: HashMap<Waiter, oneshot::Sender<Reply>>,
+    next_waiter: Waiter,
 }
 
 pub(crate) struct GroupCoordinator {
-    _log: Arc<dyn OffsetsLog>,
+    state: Mutex<State>,
+    log: Arc<dyn OffsetsLog>,
+    settings: GroupSettings,
+    clock: Clock,
+    /// The earliest timer may have changed, or the coordinator is gone.
+    timers_changed: Arc<Notify>,
 }
 
-const NOT_YET: ResponseError = ResponseError::CoordinatorNotAvailable;
-
 impl GroupCoordinator {
-    pub(crate) fn new(log: Arc<dyn OffsetsLog>, _settings: GroupSettings, _clock: Clock) -> Arc<Self> {
-        Arc::new(Self { _log: log })
+    pub(crate) fn new(
+        log: Arc<dyn OffsetsLog>,
+        settings: GroupSettings,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let timers_changed = Arc::new(Notify::new());
+        Arc::new(Self { state: Mutex::default(), log, settings, clock, timers_changed })
     }
 
     /// Takes in the latest value of each key of `__consumer_offsets`, in any order. Before `start`.
-    pub(crate) fn load(&self, _records: impl IntoIterator<Item = (Bytes, Bytes)>) {}
-
-    /// Begins the timers. They end when the last reference to the coordinator goes.
-    pub(crate) fn start(self: &Arc<Self>) {}
-
-    pub(crate) async fn join(self: &Arc<Self>, _group: &str, join: Join) -> JoinReply {
-        JoinReply::refused(join.member_id, NOT_YET)
+    pub(crate) fn load(&self, loaded: impl IntoIterator<Item = (Bytes, Bytes)>) {
+        let now = (self.clock)();
+        let mut guard = self.lock();
+        let mut skipped = 0_usize;
+        for (key, value) in loaded {
+            if let Err(error) = self.load_one(&mut guard, &key, &value, now) {
+                // The keys of newer group protocols land here too: nothing to worry about.
+                debug!(%error, "a record of __consumer_offsets was skipped");
+                skipped += 1;
+            }
+        }
+        let names: Vec<String> = guard.groups.keys().cloned().collect();
+        for name in &names {
+            guard.schedule(name);
+        }
+        if !names.is_empty() || skipped > 0 {
+            info!(groups = names.len(), skipped, "groups loaded");
+        }
     }
 
-    pub(crate) async fn sync(self: &Arc<Self>, _group: &str, _sync: Sync) -> SyncReply {
-        SyncReply::refused(NOT_YET)
+    fn load_one(
+        &self,
+        state: &mut State,
+        key: &Bytes,
+        value: &Bytes,
+        now: Now,
+    ) -> Result<(), RecordError> {
+        match Key::parse(key)? {
+            Key::Offset { group, topic, partition } => {
+                let committed = records::parse_offset_value(value)?;
+                let slot = self.slot(state, &group);
+                slot.offsets.insert((topic, partition), committed);
+            }
+            Key::Group { group } => {
+                let record = records::parse_group_value(value)?;
+                let slot = self.slot(state, &group);
+                slot.machine = Group::from_record(self.settings, record, now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn join(self: &Arc<Self>, group: &str, join: Join) -> JoinReply {
+        let settings = &self.settings;
+        let sessions = settings.session_timeout_ms_min..=settings.session_timeout_ms_max;
+        let member_id = join.member_id.clone();
+        let refused = |error| JoinReply::refused(member_id.clone(), error);
+        if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
+            return refused(ResponseError::InvalidGroupId);
+        }
+        if !sessions.contains(&join.session_timeout_ms) {
+            return refused(ResponseError::InvalidSessionTimeout);
+        }
+        // A member that knows its id knows a group: only a new member may create one.
+        let creates = join.member_id == NO_MEMBER_ID;
+        let name = join.instance_id.as_deref().unwrap_or(&join.client_id);
+        let fresh_member_id = format!("{name}-{}", Uuid::new_v4());
+        let join = Box::new(join);
+        let event = |waiter| Event::Join { waiter, join, fresh_member_id };
+        match self.ask(group, creates, event).await {
+            Some(Reply::Join(reply)) => reply,
+            Some(_) => refused(ResponseError::UnknownServerError),
+            None if creates || self.exists(group) => {
+                refused(ResponseError::CoordinatorNotAvailable)
+            }
+            None => refused(ResponseError::UnknownMemberId),
+        }
+    }
+
+    pub(crate) async fn sync(self: &Arc<Self>, group: &str, sync: Sync) -> SyncReply {
+        if group.is_empty() {
+            return SyncReply::refused(ResponseError::InvalidGroupId);
+        }
+        if !self.exists(group) {
+            return SyncReply::refused(ResponseError::UnknownMemberId);
+        }
+        match self.ask(group, false, |waiter| Event::Sync { waiter, sync }).await {
+            Some(Reply::Sync(reply)) => reply,
+            _ => SyncReply::refused(ResponseError::CoordinatorNotAvailable),
+        }
     }
 
     pub(crate) async fn heartbeat(
         self: &Arc<Self>,
-        _group: &str,
-        _caller: Caller,
+        group: &str,
+        caller: Caller,
     ) -> Result<(), ResponseError> {
-        Err(NOT_YET)
+        if group.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        if !self.exists(group) {
+            return Err(ResponseError::UnknownMemberId);
+        }
+        match self.ask(group, false, |waiter| Event::Heartbeat { waiter, caller }).await {
+            Some(Reply::Heartbeat(result)) => result,
+            _ => Err(ResponseError::CoordinatorNotAvailable),
+        }
     }
 
-    pub(crate) async fn leave(self: &Arc<Self>, _group: &str, _leaving: Vec<Leaving>) -> LeaveReply {
-        Err(NOT_YET)
+    pub(crate) async fn leave(self: &Arc<Self>, group: &str, leaving: Vec<Leaving>) -> LeaveReply {
+        if group.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        if !self.exists(group) {
+            let unknown = leaving.into_iter().map(|one| Left {
+                member_id: one.member_id,
+                instance_id: one.instance_id,
+                error: Some(ResponseError::UnknownMemberId),
+            });
+            return Ok(unknown.collect());
+        }
+        match self.ask(group, false, |waiter| Event::Leave { waiter, leaving }).await {
+            Some(Reply::Leave(reply)) => reply,
+            _ => Err(ResponseError::CoordinatorNotAvailable),
+        }
     }
 
-    /// Durable when it returns `Ok`; then one result for each offset, in order.
-    pub(crate) async fn commit(
-        self: &Arc<Self>,
-        _group: &str,
-        _commit: Commit,
-    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
-        Err(NOT_YET)
-    }
-
-    /// The committed offset of one partition.
-    pub(crate) fn committed(
-        &self,
-        _group: &str,
-        _topic: &str,
-        _partition: i32,
-    ) -> Option<CommittedOffset> {
-        None
-    }
-
-    /// All committed offsets of a group, by topic and partition.
-    pub(crate) fn offsets_of(&self, _group: &str) -> Vec<OffsetLine> {
-        Vec::new()
-    }
-
-    /// All committed offsets of all groups.
-    pub(crate) fn all_offsets(&self) -> Vec<OffsetLine> {
-        Vec::new()
+    /// Deletes the group and its offsets; durable when it returns `Ok`.
+    pub(crate) async fn delete(self: &Arc<Self>, group: &str) -> Result<(), ResponseError> {
+        if !self.exists(group) {
+            return Err(ResponseError::GroupIdNotFound);
+        }
+        match self.ask(group, false, |waiter| Event::Delete { waiter }).await {
+            Some(Reply::Delete(result)) => result,
+            _ => Err(ResponseError::CoordinatorNotAvailable),
+        }
     }
 
     /// All groups, by name, with state and number of members.
     pub(crate) fn list(&self) -> Vec<GroupLine> {
-        Vec::new()
+        let state = self.lock();
+        let lines = state.groups.iter().map(|(group, slot)| GroupLine {
+            group: group.clone(),
+            state: slot.machine.state().name(),
+            protocol_type: slot.machine.protocol_type().unwrap_or_default().to_owned(),
+            members: slot.machine.member_count(),
+        });
+        lines.collect()
     }
 
     /// `None` for a group that does not exist.
-    pub(crate) fn describe(&self, _group: &str) -> Option<Description> {
-        None
+    pub(crate) fn describe(&self, group: &str) -> Option<Description> {
+        Some(self.lock().groups.get(group)?.machine.describe())
     }
 
-    /// Deletes the group and its offsets; durable when it returns `Ok`.
-    pub(crate) async fn delete(self: &Arc<Self>, _group: &str) -> Result<(), ResponseError> {
-        Err(NOT_YET)
+    fn exists(&self, group: &str) -> bool {
+        self.lock().groups.contains_key(group)
     }
 
-    /// Drops the offsets that groups hold on this topic. Durable when it returns.
-    pub(crate) async fn topic_deleted(self: &Arc<Self>, _topic: &str) -> Result<(), ResponseError> {
-        Ok(())
-    }
-
-    /// Drops the offsets on topics that do not exist, for the start after a crash between the
-    /// deletion of a topic and `topic_deleted`.
-    pub(crate) async fn retain_topics(
+    /// Gives the event to the group and waits for its answer. `None`: no such group, or the answer
+    /// will never come, because the log ended and took the coordinator with it.
+    async fn ask(
         self: &Arc<Self>,
-        _exists: impl Fn(&str) -> bool + Send + std::marker::Sync,
-    ) -> Result<(), ResponseError> {
-        Ok(())
+        group: &str,
+        creates: bool,
+        event: impl FnOnce(Waiter) -> Event,
+    ) -> Option<Reply> {
+        let answer = {
+            let mut state = self.lock();
+            if !state.groups.contains_key(group) {
+                if !creates {
+                    return None;
+                }
+                if state.groups.len() >= GROUPS_MAX {
+                    warn!(group, "there are {GROUPS_MAX} groups, no more are created");
+                    return None;
+                }
+                self.slot(&mut state, group);
+            }
+            let waiter = state.next_waiter;
+            state.next_waiter += 1;
+            let (sender, answer) = oneshot::channel();
+            state.waiters.insert(waiter, sender);
+            self.step(&mut state, group, event(waiter));
+            answer
+        };
+        answer.await.ok()
     }
 
-    /// The records that commit these offsets, for a caller that puts them into an atomic unit of its
-    /// own; it calls `apply_offsets` with the same values once the unit is durable.
-    pub(crate) fn offset_records(
-        &self,
-        _group: &str,
-        _offsets: &[NewOffset],
-        _commit_timestamp_ms: i64,
-    ) -> Vec<(Bytes, Option<Bytes>)> {
-        Vec::new()
+    /// One step of a group's machine, and what it asks for.
+    fn step(self: &Arc<Self>, state: &mut State, group: &str, event: Event) {
+        let now = (self.clock)();
+        let Some(slot) = state.groups.get_mut(group) else { return };
+        for effect in machine::step(&mut slot.machine, event, now) {
+            match effect {
+                Effect::Reply(waiter, reply) => {
+                    if let Some(sender) = state.waiters.remove(&waiter) {
+                        // Nobody listens any more: the client is gone, and its session will end.
+                        let _ = sender.send(reply);
+                    }
+                }
+                Effect::Write { ticket, record } => slot.queue.push_back(match record {
+                    Some(record) => Write::Group { ticket, record: encode(group, &record) },
+                    None => Write::Tombstone { ticket },
+                }),
+                Effect::Note(note) => info!(group, "{note}"),
+            }
+        }
+        self.begin_writing(group, slot);
+        if slot.is_blank() {
+            state.forget(group);
+        } else {
+            let earliest = state.due.first().map(|(due_ms, _)| *due_ms);
+            state.schedule(group);
+            if state.due.first().map(|(due_ms, _)| *due_ms) != earliest {
+                self.timers_changed.notify_one();
+            }
+        }
     }
 
-    /// Makes visible what a durable unit committed.
-    pub(crate) fn apply_offsets(
-        &self,
-        _group: &str,
-        _offsets: &[NewOffset],
-        _commit_timestamp_ms: i64,
-    ) {
+    fn slot<'a>(&self, state: &'a mut State, group: &str) -> &'a mut Slot {
+        // Two look-ups, because an entry needs an owned key and groups mostly exist.
+        if !state.groups.contains_key(group) {
+            state.groups.insert(group.to_owned(), Slot::new(Group::new(self.settings)));
+        }
+        state.groups.get_mut(group).expect("inserted above if it was missing")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug of ours; the other groups need not die of it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    fn schedule(&mut self, group: &str) {
+        let Some(slot) = self.groups.get_mut(group) else { return };
+        let due_ms = slot.machine.due_ms();
+        if due_ms == slot.due_ms {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut slot.due_ms, due_ms) {
+            self.due.remove(&(old, group.to_owned()));
+        }
+        if let Some(new) = due_ms {
+            self.due.insert((new, group.to_owned()));
+        }
+    }
+
+    fn forget(&mut self, group: &str) {
+        let Some(slot) = self.groups.remove(group) else { return };
+        if let Some(due_ms) = slot.due_ms {
+            self.due.remove(&(due_ms, group.to_owned()));
+        }
+    }
+}
+
+impl Drop for GroupCoordinator {
+    fn drop(&mut self) {
+        self.timers_changed.notify_one();
+    }
+}
+
+fn encode(group: &str, record: &GroupMetadata) -> (Bytes, Option<Bytes>) {
+    let key = Key::Group { group: group.to_owned() };
+    (key.to_bytes(), Some(records::group_value(record)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@
 
 pub(crate) mod coordinator;
 pub(crate) mod exchange;
+pub(crate) mod machine;
+pub(crate) mod records;
 
 use std::sync::Arc;
 
