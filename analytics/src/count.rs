@@ -201,3 +201,6 @@ impl Machine for Counts {
         Ok(Flush { records: vec![records], checkpoints: Vec::new(), state })
     }
 }
+
+#[cfg(test)]
+mod tests;

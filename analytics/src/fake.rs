@@ -21,6 +21,10 @@ pub(crate) struct Fake {
     commits: Arc<AtomicUsize>,
     /// Each commit whose number is a multiple of it fails, by turns before and after its effect.
     fail_every: Arc<AtomicUsize>,
+    /// This handle's life of the process, and the newest one: a commit of an older one is lost,
+    /// as what a killed process had under way is.
+    life: usize,
+    newest_life: Arc<AtomicUsize>,
     /// A fetch gives at most this many records (0: no bound).
     fetch_records_max: Arc<AtomicUsize>,
 }
@@ -61,6 +65,13 @@ impl Fake {
         let partitions = vec![Partition::default(); partitions];
         let id = uuid::Uuid::from_u128(rand::random());
         self.store().topics.insert(topic.to_owned(), Topic { id, partitions });
+    }
+
+    /// The client of a new life of the process: all earlier ones are killed.
+    pub(crate) fn next_life(&self) -> Arc<dyn Client> {
+        let mut next = self.clone();
+        next.life = self.newest_life.fetch_add(1, Ordering::SeqCst) + 1;
+        Arc::new(next)
     }
 
     pub(crate) fn fail_every(&self, commits: usize) {
@@ -221,7 +232,12 @@ impl Client for Fake {
         if fails && (number / every).is_multiple_of(2) {
             return Err(lost());
         }
-        let placed = apply(&mut self.store(), unit)?;
+        let mut store = self.store();
+        if self.life != self.newest_life.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let placed = apply(&mut store, unit)?;
+        drop(store);
         self.changed.notify_waiters();
         if fails { Err(lost()) } else { Ok(placed) }
     }

@@ -145,3 +145,6 @@ impl Machine for Indicators {
         Ok(Flush { records: vec![records], checkpoints: Vec::new(), state })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,13 +150,13 @@ pub(crate) async fn run(
 ) {
     let mut retry = RETRY_FIRST;
     loop {
-        let started = Instant::now();
+        let commits = probe.commits.get();
         let result = Round::run(&*client, &spec, &mut *machine, &probe, &mut stop).await;
         let error = match result {
             Err(RunError::Stopped) | Ok(()) => break,
             Err(error) => error,
         };
-        if started.elapsed() > RETRY_MAX {
+        if probe.commits.get() > commits {
             retry = RETRY_FIRST;
         }
         tracing::warn!(processor = %spec.name, %error, "analytics processor starts again");

@@ -290,3 +290,6 @@ impl Machine for Windows {
         Ok(Flush { records: vec![records], checkpoints, state })
     }
 }
+
+#[cfg(test)]
+mod tests;
