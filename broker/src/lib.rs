@@ -1,6 +1,35 @@
 //! The log and the Kafka protocol. No HTTP, no command line, knows no other package.
 
 pub mod auth;
+mod broker;
 pub mod client;
 pub mod config;
+mod connection;
+mod core;
+#[path = "shim_diagnose.rs"]
+pub mod diagnose;
+mod dispatch;
+mod fetch_reply;
+mod fetch_session;
 mod group;
+mod handlers;
+mod limits;
+mod listener;
+mod log_histograms;
+mod metrics;
+mod partition;
+mod partitioner;
+mod reads;
+mod reply;
+mod retention;
+mod sequence;
+mod session;
+mod shim_auth;
+mod state;
+#[path = "shim_tls.rs"]
+mod tls;
+mod topic_changes;
+mod topics;
+
+pub use broker::{BoundListener, Broker, StartError};
+pub use metrics::Traffic;

@@ -12,6 +12,7 @@
 //!    no reader sees a part.
 //! 3. A reader sees only durable records.
 
+mod admin;
 mod local;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use local::Local;
 pub use local::Principal;
 pub use odradek_protocol::batch::Record as StoredRecord;
 

@@ -1,0 +1,251 @@
+//! The broker as a whole: configuration, the running incarnation, listeners, background work.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::client::{Admin, Client, Local, Principal};
+use crate::config::{Config, SecurityProtocol};
+use crate::connection::Gate;
+use crate::core::{Core, OpenError, now_ms};
+use crate::diagnose::Diary;
+use crate::fetch_session::FetchSessions;
+use crate::limits;
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::retention;
+
+/// Why the broker did not start. `Display` is a sentence for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data folder could not be opened: {0}")]
+    Log(#[from] OpenError),
+    #[error(
+        "listener {name} cannot bind {address}: {error}. Is another broker (or an Apache Kafka) \
+         running there? Choose another port in `listeners`"
+    )]
+    Bind { name: String, address: String, error: std::io::Error },
+    #[error("listener {name}: {why}")]
+    Tls { name: String, why: String },
+}
+
+/// A listener that is bound.
+#[derive(Debug, Clone)]
+pub struct BoundListener {
+    pub name: String,
+    pub protocol: SecurityProtocol,
+    pub address: SocketAddr,
+}
+
+pub(crate) struct Inner {
+    pub config: Arc<Config>,
+    pub core: ArcSwap<Core>,
+    pub metrics: Metrics,
+    pub diary: Arc<Diary>,
+    pub fetch_sessions: FetchSessions,
+    /// Bytes of requests being read and worked on, all connections together: a part of the memory
+    /// budget. A reader waits here before it takes a frame off its socket.
+    pub request_bytes: Arc<Semaphore>,
+    pub request_bytes_max: usize,
+    /// Threads that read what memory does not hold.
+    pub readers: Semaphore,
+    pub gate: Gate,
+    pub session_ids: AtomicU64,
+    pub open_connections: AtomicUsize,
+    listeners: std::sync::Mutex<Vec<BoundListener>>,
+    stopping: watch::Sender<bool>,
+    tasks: std::sync::Mutex<JoinSet<()>>,
+}
+
+/// A running broker. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Broker {
+    /// Opens the log, binds every listener and serves. Nothing is served unless everything could
+    /// be opened.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let broker = Self::open_offline(config).await?;
+        let bound = listener::bind_all(&broker.inner.config).await?;
+        let addresses = bound.iter().map(listener::Bound::describe).collect();
+        *crate::partition::lock(&broker.inner.listeners) = addresses;
+        for listener in bound {
+            broker.spawn(listener::serve(broker.clone(), listener));
+        }
+        broker.spawn(retention::run(broker.clone()));
+        broker.spawn(watch_incarnation(broker.clone()));
+        Ok(broker)
+    }
+
+    /// Opens the log without any listener: for commands that work on a stopped broker's data
+    /// folder. Fails while another process holds the folder.
+    pub async fn open_offline(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let core = open_core(config.clone()).await?;
+        let request_bytes_max = limits::request_bytes_max(&config);
+        let inner = Inner {
+            core: ArcSwap::new(core),
+            metrics: Metrics::new(),
+            diary: Arc::new(Diary::default()),
+            fetch_sessions: FetchSessions::default(),
+            request_bytes: Arc::new(Semaphore::new(request_bytes_max)),
+            request_bytes_max,
+            readers: Semaphore::new(limits::READERS_MAX),
+            gate: Gate::new(&config),
+            session_ids: AtomicU64::new(1),
+            open_connections: AtomicUsize::new(0),
+            listeners: std::sync::Mutex::default(),
+            stopping: watch::channel(false).0,
+            tasks: std::sync::Mutex::default(),
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The seam for this principal: see [`Client`].
+    pub fn client(&self, principal: Principal) -> Arc<dyn Client> {
+        Arc::new(Local::new(self.clone(), principal))
+    }
+
+    pub fn admin(&self, principal: Principal) -> Arc<dyn Admin> {
+        Arc::new(Local::new(self.clone(), principal))
+    }
+
+    pub fn listeners(&self) -> Vec<BoundListener> {
+        crate::partition::lock(&self.inner.listeners).clone()
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub fn cluster_id(&self) -> String {
+        self.core().cluster_id.clone()
+    }
+
+    /// Everything this broker counts, brought up to date.
+    pub fn metrics(&self) -> prometheus::Registry {
+        self.inner.metrics.refresh(self);
+        self.inner.metrics.registry.clone()
+    }
+
+    pub fn traffic(&self) -> crate::metrics::Traffic {
+        self.inner.metrics.traffic()
+    }
+
+    /// Odd and failed connections, newest first.
+    pub fn diary(&self) -> Arc<Diary> {
+        self.inner.diary.clone()
+    }
+
+    /// The principal of a user whose password this is. The derivation costs milliseconds of CPU
+    /// and runs on a blocking thread.
+    pub async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
+        let core = self.core();
+        let (name, password) = (user.to_owned(), password.to_owned());
+        let checked = tokio::task::spawn_blocking(move || {
+            core.users.check_plain(&name, &password).then(|| Principal::user(&name))
+        });
+        checked.await.ok().flatten()
+    }
+
+    /// Bytes of the log on disk, bytes free on its disk.
+    pub fn disk(&self) -> (u64, u64) {
+        let core = self.core();
+        let topics = core.topics.all();
+        let used = topics.iter().flat_map(|t| &t.partitions).map(|p| p.ends().bytes).sum();
+        (used, core.log.stats().disk_free_bytes)
+    }
+
+    /// Why the log takes no records now, if so.
+    pub fn storage_problem(&self) -> Option<String> {
+        let core = self.core();
+        let full = core.log.stats().full.then(|| {
+            "the disk has less free space than odradek.disk.reserve.bytes; appends wait".to_owned()
+        });
+        core.log.failed().or(full)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Stops listening, lets connections end, closes the log cleanly.
+    pub async fn shutdown(&self) {
+        self.inner.stopping.send_replace(true);
+        let mut tasks = std::mem::take(&mut *crate::partition::lock(&self.inner.tasks));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits::SHUTDOWN_TIME_MAX, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time and were cut");
+        }
+        let core = self.core();
+        if let Err(e) = tokio::task::spawn_blocking(move || core.log.close()).await {
+            tracing::error!(error = %e, "the log did not close cleanly");
+        }
+    }
+
+    pub(crate) fn core(&self) -> Arc<Core> {
+        self.inner.core.load_full()
+    }
+
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.inner.stopping.subscribe()
+    }
+
+    /// Work that ends with the broker.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = crate::partition::lock(&self.inner.tasks);
+        // Finished tasks are let go as new ones come, so the set stays as small as what runs.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+}
+
+async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
+    let opened = tokio::task::spawn_blocking(move || Core::open(config)).await;
+    let core = opened.map_err(|e| OpenError(format!("opening was interrupted: {e}")))??;
+    core.groups.start();
+    Ok(core)
+}
+
+/// When the log's incarnation ends (a failed write or sync), opens it again by the start path, with
+/// growing pauses until the disk works.
+async fn watch_incarnation(broker: Broker) {
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    const PAUSE_MAX: Duration = Duration::from_secs(30);
+    let mut pause = LOOK_EVERY;
+    let mut stopping = broker.stopping();
+    loop {
+        tokio::select! {
+            _ = stopping.changed() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let core = broker.core();
+        let Some(why) = core.log.failed() else {
+            pause = LOOK_EVERY;
+            continue;
+        };
+        tracing::error!(reason = %why, "the log failed; opening it again");
+        let closing = core.clone();
+        // The folder's lock must be free before it can be opened again.
+        let _ = tokio::task::spawn_blocking(move || closing.log.close()).await;
+        match open_core(broker.inner.config.clone()).await {
+            Ok(core) => {
+                tracing::info!(at_ms = now_ms(), "the log is open again");
+                broker.inner.core.store(core);
+                pause = LOOK_EVERY;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the log cannot be opened yet");
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The administrative half of the local seam.
+
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+
+use super::local::{Local, refused};
+use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
+use crate::client::Client;
+use crate::core::Core;
+use crate::state::StateKey;
+use crate::topic_changes::{self, Wanted};
+
+#[async_trait]
+impl Admin for Local {
+    async fn create_topic(&self, topic: NewTopic) -> Result<TopicInfo> {
+        let NewTopic { name, partitions, configs } = topic;
+        let wanted =
+            Wanted { name: name.clone(), partitions, configs: configs.into_iter().collect() };
+        topic_changes::create(&self.broker.core(), &wanted).await.map_err(refused)?;
+        let made = self.topic(&name).await?;
+        made.ok_or(ClientError::UnknownTopicOrPartition(name))
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<()> {
+        topic_changes::delete(&self.broker.core(), name).await.map_err(refused)
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupInfo>> {
+        let core = self.broker.core();
+        let mut partitions: BTreeMap<String, Vec<GroupPartition>> = BTreeMap::new();
+        for line in core.groups.all_offsets() {
+            let Some(end) = end_of(&core, &line.topic, line.partition) else { continue };
+            let committed = line.committed.offset;
+            partitions.entry(line.group).or_default().push(GroupPartition {
+                topic: line.topic,
+                partition: line.partition,
+                committed,
+                end,
+                lag: (end - committed).max(0),
+            });
+        }
+        let groups = core.groups.list().into_iter().map(|line| {
+            let partitions = partitions.remove(&line.group).unwrap_or_default();
+            GroupInfo {
+                lag: partitions.iter().map(|p| p.lag).sum(),
+                group: line.group,
+                state: line.state.to_owned(),
+                members: line.members,
+                partitions,
+            }
+        });
+        Ok(groups.collect())
+    }
+
+    async fn delete_group(&self, group: &str) -> Result<()> {
+        let deleted = self.broker.core().groups.delete(group).await;
+        deleted.map_err(|e| ClientError::Refused(format!("group {group:?}: {e}")))
+    }
+
+    async fn users(&self) -> Result<Vec<UserInfo>> {
+        let users = self.broker.core().users.list().into_iter();
+        Ok(users.map(|(name, mechanisms)| UserInfo { name, mechanisms }).collect())
+    }
+
+    async fn set_user(&self, name: &str, password: &str) -> Result<()> {
+        let core = self.broker.core();
+        let (user, secret) = (name.to_owned(), password.to_owned());
+        // Deriving the verifiers costs milliseconds of CPU.
+        let made =
+            tokio::task::spawn_blocking(move || crate::shim_auth::Verifier::new(&user, &secret))
+                .await;
+        let verifier =
+            made.map_err(|e| ClientError::Refused(e.to_string()))?.map_err(ClientError::Refused)?;
+        let key = StateKey::User(name.to_owned());
+        let written = core.put_state(vec![(key, Some(verifier.to_json()))]).await;
+        written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
+        core.users.put(name, verifier);
+        Ok(())
+    }
+
+    async fn delete_user(&self, name: &str) -> Result<()> {
+        let core = self.broker.core();
+        if !core.users.list().iter().any(|(user, _)| user == name) {
+            return Err(ClientError::Refused(format!("there is no user {name:?}")));
+        }
+        let written = core.put_state(vec![(StateKey::User(name.to_owned()), None)]).await;
+        written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
+        core.users.remove(name);
+        Ok(())
+    }
+}
+
+fn end_of(core: &Core, topic: &str, partition: i32) -> Option<i64> {
+    let topic = core.topics.by_name(topic)?;
+    Some(topic.partition(partition)?.high_watermark())
+}

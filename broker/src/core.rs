@@ -1,0 +1,485 @@
+//! One incarnation: the open log and everything that was read from it.
+//!
+//! A failed write or sync ends an incarnation. The broker then drops this whole structure and makes
+//! a new one by the same path as at start, so that nothing in memory can be ahead of the disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use odradek_log::{
+    CommitError, Durability, Log, OpenReport, Options, PartitionId, PartitionSpec, RealDisk,
+};
+use odradek_protocol::batch::{BatchBuilder, BatchHeader};
+use odradek_protocol::compression::Compression;
+use tokio::sync::Mutex as AsyncMutex;
+use uuid::Uuid;
+
+use crate::config::{self, Config, TopicSettings};
+use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
+use crate::group::{self, GroupSettings};
+use crate::limits;
+use crate::partition::{self, Appended, Batch, Partition};
+use crate::sequence::Producers;
+use crate::shim_auth::Users;
+use crate::state::{
+    self, ClusterRecord, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION, STATE_TOPIC, StateKey,
+    TopicRecord,
+};
+use crate::topics::{self, Topic, Topics};
+
+/// Why a data folder could not be opened, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub(crate) String);
+
+pub(crate) struct Core {
+    pub log: Arc<Log>,
+    pub topics: Topics,
+    pub users: Arc<Users>,
+    pub groups: Arc<GroupCoordinator>,
+    pub cluster_id: String,
+    pub config: Arc<Config>,
+    pub open_report: OpenReport,
+    offsets: Arc<OffsetsPartitions>,
+    state: Arc<Partition>,
+    /// Checkpoints as last committed.
+    checkpoints: std::sync::Mutex<HashMap<String, Bytes>>,
+    /// One change of topics at a time; held across its state record's sync.
+    topic_changes: AsyncMutex<()>,
+    producer_ids: AsyncMutex<ProducerIds>,
+}
+
+/// Ids in hand, and the end of the block that the state log says is taken.
+#[derive(Default)]
+struct ProducerIds {
+    next: i64,
+    taken_until: i64,
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the state log holds, sorted by kind.
+#[derive(Default)]
+struct Restored {
+    cluster: Option<ClusterRecord>,
+    topics: BTreeMap<String, TopicRecord>,
+    users: Vec<(String, Bytes)>,
+    starts: HashMap<PartitionId, i64>,
+    checkpoints: HashMap<String, Bytes>,
+    producer_ids_next: i64,
+}
+
+impl Restored {
+    fn read(records: BTreeMap<Bytes, Bytes>) -> Result<Self, OpenError> {
+        let mut restored = Self::default();
+        for (key, value) in records {
+            let damaged = |e: serde_json::Error| {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                OpenError(format!("{STATE_TOPIC} holds an unreadable value for {key}: {e}"))
+            };
+            match StateKey::parse(&key) {
+                Some(StateKey::Cluster) => {
+                    restored.cluster = Some(serde_json::from_slice(&value).map_err(damaged)?);
+                }
+                Some(StateKey::Topic(name)) => {
+                    let record = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.topics.insert(name, record);
+                }
+                Some(StateKey::User(name)) => restored.users.push((name, value)),
+                Some(StateKey::Start(id)) => {
+                    let start = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.starts.insert(id, start);
+                }
+                Some(StateKey::Checkpoint(name)) => {
+                    restored.checkpoints.insert(name, value);
+                }
+                Some(StateKey::ProducerIds) => {
+                    let record: ProducerIdsRecord =
+                        serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.producer_ids_next = record.next;
+                }
+                None => tracing::warn!(
+                    key = %String::from_utf8_lossy(&key),
+                    "state of a kind this version does not know; left alone"
+                ),
+            }
+        }
+        Ok(restored)
+    }
+}
+
+impl Core {
+    /// The start path. Blocks on the disk.
+    pub(crate) fn open(config: Arc<Config>) -> Result<Arc<Self>, OpenError> {
+        let disk = Arc::new(RealDisk::new(&config.log_dir));
+        let (log, open_report) =
+            Log::open(log_options(&config), disk).map_err(|e| OpenError(e.to_string()))?;
+        let opening = Opening { log: Arc::new(log), config: config.clone() };
+        let state = opening.attach_state()?;
+        let records = opening.log.keyed(STATE_PARTITION).map_err(|e| OpenError(e.to_string()))?;
+        let mut restored = Restored::read(records)?;
+        let topics = Topics::default();
+        for (name, record) in &restored.topics {
+            let topic = opening.attach_topic(name, record, &restored.starts, None)?;
+            topics.put(Arc::new(topic));
+        }
+        opening.log.start().map_err(|e| OpenError(e.to_string()))?;
+        opening.found(&state, &topics, &mut restored)?;
+        let offsets = Arc::new(OffsetsPartitions::of(&topics)?);
+        let settings = group_settings(&config);
+        let groups = GroupCoordinator::new(offsets.clone(), settings, group::system_clock());
+        groups.load(offsets.records(&opening.log)?);
+        Ok(Arc::new(Self {
+            log: opening.log,
+            topics,
+            users: Arc::new(Users::load(restored.users)),
+            groups,
+            cluster_id: restored.cluster.map(|c| c.id).unwrap_or_default(),
+            config,
+            open_report,
+            offsets,
+            state,
+            checkpoints: std::sync::Mutex::new(restored.checkpoints),
+            topic_changes: AsyncMutex::default(),
+            producer_ids: AsyncMutex::new(ProducerIds {
+                next: restored.producer_ids_next,
+                taken_until: restored.producer_ids_next,
+            }),
+        }))
+    }
+
+    /// Appends state records; durable when it returns. All of them or none.
+    pub(crate) async fn put_state(
+        &self,
+        records: Vec<(StateKey, Option<Bytes>)>,
+    ) -> Result<(), ResponseError> {
+        let batch = state_batch(records);
+        let appended = self.state.append(batch, now_ms())?;
+        wait_for(appended).await
+    }
+
+    pub(crate) fn checkpoint(&self, name: &str) -> Option<Bytes> {
+        partition::lock(&self.checkpoints).get(name).cloned()
+    }
+
+    /// One unit of the log over any partitions, offsets and checkpoints; durable when it returns.
+    /// Every partition's append lock is held while offsets are given out, in the order of ids.
+    pub(crate) async fn commit_unit(&self, unit: CoreUnit) -> Result<Vec<i64>, ResponseError> {
+        let CoreUnit { mut appends, offsets, checkpoints } = unit;
+        let wanted = appends.len();
+        for (group, records) in offsets {
+            appends.push((self.offsets.of_group(&group).clone(), vec![keyed_batch(records)]));
+        }
+        if !checkpoints.is_empty() {
+            let records = checkpoints.iter().cloned();
+            let records = records.map(|(name, value)| (StateKey::Checkpoint(name), value));
+            appends.push((self.state.clone(), vec![state_batch(records.collect())]));
+        }
+        let (mut base_offsets, done) = self.submit(&appends);
+        match done.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(ResponseError::KafkaStorageError),
+        }
+        let mut known = partition::lock(&self.checkpoints);
+        for (name, value) in checkpoints {
+            match value {
+                Some(value) => known.insert(name, value),
+                None => known.remove(&name),
+            };
+        }
+        base_offsets.truncate(wanted);
+        Ok(base_offsets)
+    }
+
+    fn submit(
+        &self,
+        appends: &[(Arc<Partition>, Vec<Batch>)],
+    ) -> (Vec<i64>, tokio::sync::oneshot::Receiver<Result<(), CommitError>>) {
+        let now = now_ms();
+        let ids: BTreeMap<PartitionId, &Arc<Partition>> =
+            appends.iter().map(|(p, _)| (p.id, p)).collect();
+        let mut locked: BTreeMap<_, _> = ids.iter().map(|(id, p)| (*id, p.lock())).collect();
+        let mut base_offsets = Vec::with_capacity(appends.len());
+        let mut given = Vec::with_capacity(appends.len());
+        for (partition, batches) in appends {
+            let lock = locked.get_mut(&partition.id).expect("every partition was locked above");
+            let (base_offset, append) = lock.take(batches, now);
+            base_offsets.push(base_offset);
+            given.push(append);
+        }
+        let partitions = ids.into_values().cloned().collect();
+        let done = partition::commit(&self.log, given, partitions);
+        (base_offsets, done)
+    }
+
+    /// A producer id that no other producer ever got.
+    pub(crate) async fn new_producer_id(&self) -> Result<i64, ResponseError> {
+        let mut ids = self.producer_ids.lock().await;
+        if ids.next == ids.taken_until {
+            let until = ids.taken_until + limits::PRODUCER_IDS_BLOCK;
+            let record = state::value(&ProducerIdsRecord { next: until });
+            self.put_state(vec![(StateKey::ProducerIds, Some(record))]).await?;
+            ids.taken_until = until;
+        }
+        ids.next += 1;
+        Ok(ids.next - 1)
+    }
+
+    /// Held by whoever creates, grows or deletes a topic.
+    pub(crate) async fn changing_topics(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.topic_changes.lock().await
+    }
+
+    /// Opens (or creates) the partitions of a topic whose state record is durable.
+    pub(crate) fn attach_topic(
+        &self,
+        name: &str,
+        record: &TopicRecord,
+        before: Option<&Topic>,
+    ) -> Result<Topic, OpenError> {
+        let opening = Opening { log: self.log.clone(), config: self.config.clone() };
+        opening.attach_topic(name, record, &HashMap::new(), before)
+    }
+}
+
+/// What [`Core::commit_unit`] takes: batches for partitions, records of groups for
+/// `__consumer_offsets`, checkpoints.
+#[derive(Default)]
+pub(crate) struct CoreUnit {
+    pub appends: Vec<(Arc<Partition>, Vec<Batch>)>,
+    pub offsets: Vec<(String, Vec<KeyedRecord>)>,
+    pub checkpoints: Vec<(String, Option<Bytes>)>,
+}
+
+pub(crate) type KeyedRecord = (Bytes, Option<Bytes>);
+
+/// Waits until an append is durable.
+pub(crate) async fn wait_for(appended: Appended) -> Result<(), ResponseError> {
+    match appended {
+        Appended::Queued { done, .. } => match done.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ResponseError::KafkaStorageError),
+        },
+        // Only idempotent producers repeat, and the broker's own records have none.
+        Appended::Repeat { .. } => Ok(()),
+    }
+}
+
+fn state_batch(records: Vec<(StateKey, Option<Bytes>)>) -> Batch {
+    keyed_batch(records.into_iter().map(|(key, value)| (key.to_bytes(), value)).collect())
+}
+
+fn keyed_batch(records: Vec<KeyedRecord>) -> Batch {
+    let now = now_ms();
+    let mut builder = BatchBuilder::new(Compression::None);
+    for (key, value) in records {
+        builder.push(now, Some(key.as_ref()), value.as_deref(), &[]);
+    }
+    built(builder)
+}
+
+/// The bytes of a batch that this process made, with its header.
+pub(crate) fn built(builder: BatchBuilder) -> Batch {
+    let bytes = builder.build(0);
+    let header = BatchHeader::parse(&bytes).expect("a batch we built has a header");
+    Batch { header, bytes }
+}
+
+/// The part of the start path that attaches partitions to the log.
+struct Opening {
+    log: Arc<Log>,
+    config: Arc<Config>,
+}
+
+impl Opening {
+    fn attach_state(&self) -> Result<Arc<Partition>, OpenError> {
+        let settings = &self.config.topics.settings;
+        self.attach(STATE_PARTITION, &STATE_TOPIC.into(), true, 0, settings)
+    }
+
+    fn attach(
+        &self,
+        id: PartitionId,
+        topic: &Arc<str>,
+        keyed: bool,
+        log_start_offset: i64,
+        settings: &TopicSettings,
+    ) -> Result<Arc<Partition>, OpenError> {
+        let failed = |e: String| OpenError(format!("{topic}-{}: {e}", id.partition));
+        let ends = self
+            .log
+            .attach(PartitionSpec {
+                id,
+                folder: format!("{topic}-{}", id.partition),
+                keyed,
+                log_start_offset,
+                settings: topics::log_settings(settings),
+            })
+            .map_err(|e| failed(e.to_string()))?;
+        let entries = self.log.producers(id).map_err(|e| failed(e.to_string()))?;
+        Ok(Arc::new(Partition::new(
+            id,
+            topic.clone(),
+            self.log.clone(),
+            LEADER_EPOCH,
+            ends.log_end_offset,
+            Producers::restored(entries, now_ms()),
+        )))
+    }
+
+    /// `before`: the topic as it was, whose partitions are kept.
+    fn attach_topic(
+        &self,
+        name: &str,
+        record: &TopicRecord,
+        starts: &HashMap<PartitionId, i64>,
+        before: Option<&Topic>,
+    ) -> Result<Topic, OpenError> {
+        let settings = self
+            .config
+            .topic_settings(&record.configs)
+            .map_err(|e| OpenError(format!("topic {name}: {e}")))?;
+        let name: Arc<str> = name.into();
+        let keyed = *name == *OFFSETS_TOPIC;
+        let mut partitions = before.map(|t| t.partitions.clone()).unwrap_or_default();
+        for partition in partitions.len()..usize::try_from(record.partitions).unwrap_or(0) {
+            let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+            let id = PartitionId { topic_id: record.id, partition };
+            let start = starts.get(&id).copied().unwrap_or(0);
+            partitions.push(self.attach(id, &name, keyed, start, &settings)?);
+        }
+        Ok(Topic {
+            internal: keyed,
+            name,
+            id: record.id,
+            configs: record.configs.clone(),
+            settings,
+            partitions,
+        })
+    }
+
+    /// What an empty data folder needs: a cluster id and the topic of the groups' offsets.
+    fn found(
+        &self,
+        state: &Arc<Partition>,
+        topics: &Topics,
+        restored: &mut Restored,
+    ) -> Result<(), OpenError> {
+        let mut records = Vec::new();
+        if restored.cluster.is_none() {
+            // Kafka's own form: 16 random bytes in URL-safe base 64.
+            let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
+            let record = ClusterRecord { id };
+            records.push((StateKey::Cluster, Some(state::value(&record))));
+            restored.cluster = Some(record);
+        }
+        let mut offsets = None;
+        if !restored.topics.contains_key(OFFSETS_TOPIC) {
+            let configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+            let partitions = OFFSETS_PARTITIONS;
+            let record = TopicRecord { id: Uuid::new_v4(), partitions, configs };
+            let key = StateKey::Topic(OFFSETS_TOPIC.to_owned());
+            records.push((key, Some(state::value(&record))));
+            offsets = Some(record);
+        }
+        if !records.is_empty() {
+            let appended = state.append(state_batch(records), now_ms());
+            let Ok(Appended::Queued { done, .. }) = appended else {
+                return Err(OpenError("the state log refused its first records".to_owned()));
+            };
+            match done.blocking_recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => return Err(OpenError(format!("the first records: {e}"))),
+                Err(_) => return Err(OpenError("the log closed while it opened".to_owned())),
+            }
+        }
+        if let Some(record) = offsets {
+            let topic = self.attach_topic(OFFSETS_TOPIC, &record, &HashMap::new(), None)?;
+            topics.put(Arc::new(topic));
+        }
+        Ok(())
+    }
+}
+
+/// Kafka's default is 50, to spread groups over brokers; here there is one.
+const OFFSETS_PARTITIONS: i32 = 1;
+
+/// How the memory budget is divided: see `limits::request_bytes_max` for the other parts.
+fn log_options(config: &Config) -> Options {
+    let durability = match config.durability {
+        config::Durability::Sync => Durability::Sync,
+        config::Durability::Interval(every) => Durability::Interval(every),
+    };
+    let part = |of: u64| usize::try_from(config.memory_bytes_max / of).unwrap_or(usize::MAX);
+    Options {
+        tail_cache_bytes_max: part(8),
+        unsettled_bytes_max: part(16),
+        durability,
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..Options::new(&config.log_dir)
+    }
+}
+
+fn group_settings(config: &Config) -> GroupSettings {
+    let groups = &config.groups;
+    GroupSettings {
+        session_timeout_ms_min: groups.session_timeout_ms_min,
+        session_timeout_ms_max: groups.session_timeout_ms_max,
+        initial_rebalance_delay_ms: groups.initial_rebalance_delay_ms,
+        size_max: groups.members_max,
+        offsets_retention_ms: groups.offsets_retention_ms,
+        offsets_retention_check_interval_ms: groups.offsets_check_interval_ms,
+        offset_metadata_bytes_max: groups.offset_metadata_bytes_max,
+    }
+}
+
+/// One node leads everything, and no leader ever changes.
+const LEADER_EPOCH: i32 = 0;
+
+/// The partitions of `__consumer_offsets`, as the group coordinator uses them.
+struct OffsetsPartitions {
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl OffsetsPartitions {
+    fn of(topics: &Topics) -> Result<Self, OpenError> {
+        let topic = topics.by_name(OFFSETS_TOPIC).filter(|t| !t.partitions.is_empty());
+        let topic = topic.ok_or_else(|| OpenError(format!("{OFFSETS_TOPIC} is missing")))?;
+        Ok(Self { partitions: topic.partitions.clone() })
+    }
+
+    fn records(&self, log: &Log) -> Result<Vec<(Bytes, Bytes)>, OpenError> {
+        let mut records = Vec::new();
+        for partition in &self.partitions {
+            let latest = log.keyed(partition.id).map_err(|e| OpenError(e.to_string()))?;
+            records.extend(latest);
+        }
+        Ok(records)
+    }
+
+    /// Kafka's rule: `abs(group.hashCode()) % partitions`.
+    fn of_group(&self, group: &str) -> &Arc<Partition> {
+        let hash = group
+            .encode_utf16()
+            .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+        let positive = usize::try_from(hash & i32::MAX).unwrap_or(0);
+        &self.partitions[positive % self.partitions.len()]
+    }
+}
+
+#[async_trait]
+impl OffsetsLog for OffsetsPartitions {
+    async fn append(&self, group: &str, records: Vec<KeyedRecord>) -> Result<(), ResponseError> {
+        let appended = self.of_group(group).append(keyed_batch(records), now_ms())?;
+        wait_for(appended).await
+    }
+}

@@ -1,0 +1,213 @@
+//! From one frame to one reply: header, version, authentication gate, decode guard, handler.
+//!
+//! [`APIS`] is the one table of what this broker serves. The ApiVersions reply, metric labels and
+//! the compatibility page are made from it; an API stands here only if it works.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{self, ApiKey, RequestHeader};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use odradek_protocol::guard;
+
+use crate::broker::Broker;
+use crate::diagnose;
+use crate::handlers::{self, Context, api_versions};
+use crate::reply::Reply;
+use crate::session::Session;
+
+/// Why a request gets no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// The connection cannot go on; the sentence goes to the log and the diary.
+    Because(String),
+    /// Nothing is wrong: a produce request with `acks=0` wants no answer.
+    NothingToSay,
+}
+
+impl Close {
+    pub(crate) fn because(why: impl Into<String>) -> Self {
+        Self::Because(why.into())
+    }
+}
+
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Reply, Close>> + Send>>;
+
+/// One row of the table of APIs.
+pub(crate) struct Api {
+    pub key: i16,
+    pub name: &'static str,
+    pub oldest: i16,
+    pub newest: i16,
+    /// Served before a SASL login is complete.
+    pub before_login: bool,
+    /// May be worked on while earlier requests of the connection still wait for their replies.
+    /// Only Produce: its appends are handed to the log in the order of the requests, and the
+    /// waiting for the sync overlaps.
+    pub worked_ahead: bool,
+    pub handler: fn(Context, Bytes) -> Answer,
+    /// Protocol fields deliberately not done, with the reason.
+    pub not_done: &'static [&'static str],
+}
+
+macro_rules! api {
+    ($module:ident :: $request:ident, $oldest:literal ..= $newest:literal $(, $field:ident = $value:expr)*) => {{
+        #[allow(unused_mut)]
+        let mut api = Api {
+            key: <messages::$request as Request>::KEY,
+            name: Api::named(stringify!($request)),
+            oldest: $oldest,
+            newest: $newest,
+            before_login: false,
+            worked_ahead: false,
+            handler: |context, body| {
+                Box::pin(async move {
+                    let request = decode::<messages::$request>(&context, body)?;
+                    let response = handlers::$module::handle(&context, request).await?;
+                    response.into_reply(&context)
+                })
+            },
+            not_done: &[],
+        };
+        $(api.$field = $value;)*
+        api
+    }};
+}
+
+/// In the order of their keys.
+pub(crate) const APIS: &[Api] = &[
+    api!(produce::ProduceRequest, 3..=13, worked_ahead = true),
+    api!(fetch::FetchRequest, 4..=18),
+    api!(list_offsets::ListOffsetsRequest, 1..=10),
+    api!(metadata::MetadataRequest, 0..=13),
+    // api!(offset_commit::OffsetCommitRequest, 2..=9),
+    // api!(offset_fetch::OffsetFetchRequest, 1..=9),
+    // api!(find_coordinator::FindCoordinatorRequest, 0..=6),
+    // api!(join_group::JoinGroupRequest, 0..=9),
+    // api!(heartbeat::HeartbeatRequest, 0..=4),
+    // api!(leave_group::LeaveGroupRequest, 0..=5),
+    // api!(sync_group::SyncGroupRequest, 0..=5),
+    // api!(describe_groups::DescribeGroupsRequest, 0..=6),
+    // api!(list_groups::ListGroupsRequest, 0..=5),
+    // api!(sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
+    api!(api_versions::ApiVersionsRequest, 0..=4, before_login = true),
+    api!(create_topics::CreateTopicsRequest, 2..=7),
+    api!(delete_topics::DeleteTopicsRequest, 1..=6),
+    api!(init_producer_id::InitProducerIdRequest, 0..=5),
+    api!(describe_configs::DescribeConfigsRequest, 1..=4),
+    // api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
+    api!(create_partitions::CreatePartitionsRequest, 0..=3),
+    // api!(delete_groups::DeleteGroupsRequest, 0..=2),
+    api!(describe_cluster::DescribeClusterRequest, 0..=2),
+    api!(describe_topic_partitions::DescribeTopicPartitionsRequest, 0..=0),
+];
+
+/// Produce is listed from version 0 and served from 3: librdkafka switches compression off when it
+/// does not see Produce 0 (Kafka does the same since 4.0).
+pub(crate) const PRODUCE_LISTED_FROM: i16 = 0;
+
+impl Api {
+    /// Kafka's name of the API: that of its request without `Request`.
+    const fn named(request: &'static str) -> &'static str {
+        request.split_at(request.len() - "Request".len()).0
+    }
+
+    pub(crate) fn find(key: i16) -> Option<&'static Self> {
+        APIS.iter().find(|api| api.key == key)
+    }
+}
+
+/// A response that knows how to become bytes.
+pub(crate) trait IntoReply {
+    fn into_reply(self, context: &Context) -> Result<Reply, Close>;
+}
+
+impl<T: Encodable + HeaderVersion> IntoReply for T {
+    fn into_reply(self, context: &Context) -> Result<Reply, Close> {
+        let mut body = BytesMut::new();
+        self.encode(&mut body, context.version)
+            .map_err(|e| Close::because(format!("the reply could not be encoded: {e}")))?;
+        Ok(Reply::new(context, T::header_version(context.version), vec![body.freeze()]))
+    }
+}
+
+fn decode<T: Request>(context: &Context, mut body: Bytes) -> Result<T, Close> {
+    T::decode(&mut body, context.version).map_err(|e| Close::because(format!("undecodable: {e}")))
+}
+
+/// A request that is being worked on.
+pub(crate) struct Accepted {
+    pub api: &'static Api,
+    pub answer: Answer,
+}
+
+/// What a refused frame looked like, for the log and the diary.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub diagnosis: &'static str,
+    pub evidence: String,
+}
+
+fn rejected<T>(diagnosis: &'static str, evidence: String) -> Result<T, Rejected> {
+    Err(Rejected { diagnosis, evidence })
+}
+
+/// `frame`: one request without its length.
+pub(crate) fn dispatch(
+    broker: &Broker,
+    session: &Arc<Session>,
+    mut frame: Bytes,
+) -> Result<Accepted, Rejected> {
+    let Some((key, version)) = peek(&frame) else {
+        let evidence = format!("a frame of {} bytes is too short for a header", frame.len());
+        return rejected(diagnose::UNDECODABLE_REQUEST, evidence);
+    };
+    let Some(api) = Api::find(key) else {
+        let evidence = format!("API key {key} is not served here (version {version} was sent)");
+        return rejected(diagnose::UNSUPPORTED_VERSION, evidence);
+    };
+    let kind = ApiKey::try_from(key).expect("every key of the table is one of the crate's");
+    let known = (api.oldest..=api.newest).contains(&version);
+    if !known && key != ApiKey::ApiVersions as i16 {
+        let (name, oldest, newest) = (api.name, api.oldest, api.newest);
+        let evidence = format!("{name} {version} was sent; {oldest} to {newest} are served");
+        return rejected(diagnose::UNSUPPORTED_VERSION, evidence);
+    }
+    if !api.before_login && session.principal().is_none() {
+        let evidence = format!("{} came before a SASL login was complete", api.name);
+        return rejected(diagnose::NO_SASL_ON_SASL_LISTENER, evidence);
+    }
+    // An ApiVersions version that nobody knows is answered in the shape of version 0; its header is
+    // read in the newest shape we know, of which only the correlation id is used.
+    let read_version = if known { version } else { api.newest };
+    let header_version = kind.request_header_version(read_version);
+    let header =
+        <RequestHeader as kafka_protocol::protocol::Decodable>::decode(&mut frame, header_version);
+    let header = header.or_else(|e| {
+        rejected(diagnose::UNDECODABLE_REQUEST, format!("the header of {}: {e}", api.name))
+    })?;
+    let context = Context {
+        broker: broker.clone(),
+        core: broker.core(),
+        session: session.clone(),
+        client_id: header.client_id.as_deref().unwrap_or_default().to_owned(),
+        correlation_id: header.correlation_id,
+        version: if known { version } else { 0 },
+    };
+    if !known {
+        let answer = Box::pin(async move { api_versions::unsupported().into_reply(&context) });
+        return Ok(Accepted { api, answer });
+    }
+    if let Err(e) = guard::check(key, version, &frame) {
+        return rejected(diagnose::UNDECODABLE_REQUEST, format!("{} {version}: {e}", api.name));
+    }
+    Ok(Accepted { api, answer: (api.handler)(context, frame) })
+}
+
+fn peek(frame: &[u8]) -> Option<(i16, i16)> {
+    let key = frame.get(0..2)?.try_into().ok()?;
+    let version = frame.get(2..4)?.try_into().ok()?;
+    Some((i16::from_be_bytes(key), i16::from_be_bytes(version)))
+}

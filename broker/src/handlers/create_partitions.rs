@@ -1,0 +1,52 @@
+//! CreatePartitions (37), versions 0 to 3.
+//!
+//! - `count` is the new number in all, larger than now. Durable before the reply.
+//! - `validate_only` checks and adds nothing. Assignments must name this node only.
+//!
+//! Left out: nothing.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::dispatch::Close;
+use crate::handlers::Context;
+use crate::state::OFFSETS_TOPIC;
+use crate::topic_changes::{self, Refusal};
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: CreatePartitionsRequest,
+) -> Result<CreatePartitionsResponse, Close> {
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let outcome = grow(context, &topic, request.validate_only).await;
+        let mut result = CreatePartitionsTopicResult::default().with_name(topic.name);
+        if let Err((error, why)) = outcome {
+            result.error_code = error.code();
+            result.error_message = Some(StrBytes::from_string(why));
+        }
+        results.push(result);
+    }
+    Ok(CreatePartitionsResponse::default().with_results(results))
+}
+
+async fn grow(
+    context: &Context,
+    topic: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    if **topic.name == *OFFSETS_TOPIC {
+        let why = "a group's partition of __consumer_offsets depends on their number";
+        return Err((ResponseError::InvalidPartitions, why.to_owned()));
+    }
+    let node = context.node();
+    let assigned = topic.assignments.iter().flatten();
+    if assigned.into_iter().any(|a| a.broker_ids != [node]) {
+        let why = format!("replicas can only be assigned to this broker, {}", node.0);
+        return Err((ResponseError::InvalidReplicaAssignment, why));
+    }
+    topic_changes::grow(&context.core, &topic.name, topic.count, validate_only).await
+}

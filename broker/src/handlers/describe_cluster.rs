@@ -1,0 +1,44 @@
+//! DescribeCluster (60), versions 0 to 2.
+//!
+//! - The one broker, at the address that this connection can use, and the cluster id.
+//! - v1 (KIP-919): endpoint type; only brokers (1) are here, so asking for controllers (2) is
+//!   UNSUPPORTED_ENDPOINT_TYPE. v2 (KIP-1073): fenced brokers, of which there are none.
+//!
+//! Left out: racks.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::dispatch::Close;
+use crate::handlers::{Context, authorised};
+
+const BROKERS: i8 = 1;
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: DescribeClusterRequest,
+) -> Result<DescribeClusterResponse, Close> {
+    let id = StrBytes::from_string(context.core.cluster_id.clone());
+    let mut response = DescribeClusterResponse::default().with_cluster_id(id);
+    if context.version >= 1 && request.endpoint_type != BROKERS {
+        response.error_code = ResponseError::UnsupportedEndpointType.code();
+        let why = "there are no controllers to ask: this broker is all there is";
+        response.error_message = Some(StrBytes::from_static_str(why));
+        return Ok(response);
+    }
+    let (host, port) = context.session.advertised();
+    let node = context.node();
+    response.controller_id = node;
+    response.brokers = vec![
+        DescribeClusterBroker::default()
+            .with_broker_id(node)
+            .with_host(StrBytes::from_string(host))
+            .with_port(i32::from(port)),
+    ];
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = authorised::CLUSTER;
+    }
+    Ok(response)
+}

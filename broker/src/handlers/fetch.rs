@@ -1,0 +1,148 @@
+//! Fetch (1), versions 4 to 18.
+//!
+//! - Record batches as stored, whole, at least one if any is there; a fetch in the middle of a batch
+//!   gets that batch. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
+//! - If fewer than `min_bytes` are there, waits for appends to these partitions up to `max_wait_ms`.
+//! - Only durable records are seen.
+//! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
+//!   v11 (KIP-392): rack, not needed by one node. v13 (KIP-516): topics by id. v15 (KIP-903): replica
+//!   state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166) concern followers.
+//!
+//! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the high
+//! watermark as long as there are no transactions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use odradek_log::Read;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::dispatch::Close;
+use crate::fetch_reply::{FetchReply, PartitionReply};
+use crate::fetch_session::{Opened, Wanted};
+use crate::handlers::{Context, check_leader_epoch};
+use crate::partition::Partition;
+use crate::reads;
+
+pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<FetchReply, Close> {
+    if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
+        return Ok(FetchReply::refused(ResponseError::InvalidRequest));
+    }
+    let sessions = &context.broker.inner.fetch_sessions;
+    let mut opened = match sessions.open(&request, context.version) {
+        Ok(opened) => opened,
+        Err(error) => return Ok(FetchReply::refused(error)),
+    };
+    let limit = Limit::of(context, &request);
+    let found = wait_and_read(context, &mut opened, &limit).await;
+    Ok(sessions.close(opened, found))
+}
+
+struct Limit {
+    bytes_max: usize,
+    bytes_min: usize,
+    deadline: Instant,
+}
+
+impl Limit {
+    fn of(context: &Context, request: &FetchRequest) -> Self {
+        let at_most = |wanted: i32| usize::try_from(wanted).unwrap_or(0);
+        let bytes_max = at_most(request.max_bytes).min(context.core.config.limits.fetch_bytes_max);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Self {
+            bytes_max,
+            bytes_min: at_most(request.min_bytes).min(bytes_max),
+            deadline: Instant::now() + wait,
+        }
+    }
+}
+
+/// Reads; if that gives too little, waits for one of the partitions and reads again.
+async fn wait_and_read(
+    context: &Context,
+    opened: &mut Opened,
+    limit: &Limit,
+) -> Vec<PartitionReply> {
+    let waiter = Arc::new(Notify::new());
+    loop {
+        // Registered before the look, so that nothing that comes between them is missed.
+        let partitions: Vec<_> = opened.wanted.iter().map(|wanted| find(context, wanted)).collect();
+        for partition in partitions.iter().flatten() {
+            partition.wake_on_progress(&waiter);
+        }
+        let found = read_all(context, opened, &partitions, limit).await;
+        let bytes: usize = found.iter().map(PartitionReply::record_bytes).sum();
+        let complete = bytes >= limit.bytes_min
+            || found.iter().any(|reply| reply.error.is_some())
+            || opened.has_news(&found);
+        if complete || Instant::now() >= limit.deadline {
+            let count = found.iter().map(|reply| reply.records.len()).sum::<usize>();
+            context.broker.inner.metrics.fetched_runs.inc_by(count as u64);
+            return found;
+        }
+        // On time-out the loop comes back here once more and answers with what is there.
+        let _ = tokio::time::timeout_at(limit.deadline, waiter.notified()).await;
+    }
+}
+
+fn find(context: &Context, wanted: &Wanted) -> Result<Arc<Partition>, ResponseError> {
+    let topics = &context.core.topics;
+    let (topic, unknown) = if context.version >= 13 {
+        (topics.by_id(wanted.topic_id), ResponseError::UnknownTopicId)
+    } else {
+        (topics.by_name(&wanted.topic), ResponseError::UnknownTopicOrPartition)
+    };
+    let topic = topic.ok_or(unknown)?;
+    let partition = topic.partition(wanted.partition);
+    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    check_leader_epoch(partition, wanted.current_leader_epoch)?;
+    Ok(partition.clone())
+}
+
+async fn read_all(
+    context: &Context,
+    opened: &Opened,
+    partitions: &[Result<Arc<Partition>, ResponseError>],
+    limit: &Limit,
+) -> Vec<PartitionReply> {
+    let mut left = limit.bytes_max;
+    let mut nothing_yet = true;
+    let mut replies = Vec::with_capacity(opened.wanted.len());
+    for (wanted, partition) in opened.wanted.iter().zip(partitions) {
+        let read = match partition {
+            Ok(partition) => read_one(context, partition, wanted, left, nothing_yet).await,
+            Err(error) => Err(*error),
+        };
+        let ends = partition.as_ref().map(|p| p.ends()).ok();
+        let reply = PartitionReply::new(wanted, ends, read);
+        left = left.saturating_sub(reply.record_bytes());
+        nothing_yet &= reply.records.is_empty();
+        replies.push(reply);
+    }
+    replies
+}
+
+/// The first partition with records gives at least one batch, however large it is; further ones
+/// only what still fits.
+async fn read_one(
+    context: &Context,
+    partition: &Arc<Partition>,
+    wanted: &Wanted,
+    left: usize,
+    first: bool,
+) -> Result<Read, ResponseError> {
+    let at_end = Read { batches: Vec::new(), next_offset: wanted.fetch_offset };
+    let bytes_max = wanted.bytes_max.min(left);
+    if bytes_max == 0 && !first {
+        return Ok(at_end);
+    }
+    let (broker, core) = (&context.broker, &context.core);
+    let read = reads::read(broker, core, partition, wanted.fetch_offset, bytes_max).await?;
+    if !first && read.byte_count() > left {
+        return Ok(at_end);
+    }
+    Ok(read)
+}

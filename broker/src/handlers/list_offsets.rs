@@ -1,0 +1,95 @@
+//! ListOffsets (2), versions 1 to 10.
+//!
+//! - By time: the first record at or after it, exactly (not the first batch).
+//! - Earliest (-2), latest (-1: the high watermark), and from v7 (KIP-734) max timestamp (-3); v8
+//!   (KIP-405) earliest local (-4), which is the same as earliest as nothing is tiered; v9 (KIP-1005)
+//!   latest tiered (-5): none; v10: a timeout, not needed as every answer is local.
+//! - v4 (KIP-320): leader epochs are checked.
+//!
+//! Left out: nothing; with `read_committed`, latest is the last stable offset, which without
+//! transactions is the high watermark.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+
+use crate::client::OffsetAt;
+use crate::dispatch::Close;
+use crate::handlers::{Context, check_leader_epoch};
+use crate::partition::Partition;
+use crate::reads;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: ListOffsetsRequest,
+) -> Result<ListOffsetsResponse, Close> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for wanted in request.topics {
+        let topic = context.core.topics.by_name(&wanted.name);
+        let mut partitions = Vec::with_capacity(wanted.partitions.len());
+        for asked in wanted.partitions {
+            let partition = topic.as_ref().and_then(|t| t.partition(asked.partition_index));
+            let found = match partition {
+                Some(partition) => find(context, partition, &asked).await,
+                None => Err(ResponseError::UnknownTopicOrPartition),
+            };
+            partitions.push(answer(context, &asked, found));
+        }
+        let answered = ListOffsetsTopicResponse::default();
+        topics.push(answered.with_name(wanted.name).with_partitions(partitions));
+    }
+    Ok(ListOffsetsResponse::default().with_topics(topics))
+}
+
+/// Offset, timestamp and leader epoch; -1 where there is none.
+type Found = (i64, i64, i32);
+
+async fn find(
+    context: &Context,
+    partition: &Arc<Partition>,
+    asked: &ListOffsetsPartition,
+) -> Result<Found, ResponseError> {
+    if context.version >= 4 {
+        check_leader_epoch(partition, asked.current_leader_epoch)?;
+    }
+    let ends = partition.ends();
+    let epoch = partition.leader_epoch();
+    let at = match asked.timestamp {
+        LATEST => return Ok((ends.log_end_offset, -1, epoch)),
+        EARLIEST => return Ok((ends.log_start_offset, -1, epoch)),
+        EARLIEST_LOCAL if context.version >= 8 => return Ok((ends.log_start_offset, -1, epoch)),
+        LATEST_TIERED if context.version >= 9 => return Ok((-1, -1, -1)),
+        MAX_TIMESTAMP if context.version >= 7 => OffsetAt::MaxTimestamp,
+        time if time >= 0 => OffsetAt::Time(time),
+        _ => return Err(ResponseError::InvalidRequest),
+    };
+    let hit = reads::time_hit(&context.broker, &context.core, partition, at).await?;
+    Ok(hit.map_or((-1, -1, -1), |hit| (hit.offset, hit.timestamp_ms, epoch)))
+}
+
+fn answer(
+    context: &Context,
+    asked: &ListOffsetsPartition,
+    found: Result<Found, ResponseError>,
+) -> ListOffsetsPartitionResponse {
+    let response =
+        ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+    match found {
+        Ok((offset, timestamp, epoch)) => {
+            let response = response.with_offset(offset).with_timestamp(timestamp);
+            if context.version >= 4 { response.with_leader_epoch(epoch) } else { response }
+        }
+        Err(error) => response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
+    }
+}

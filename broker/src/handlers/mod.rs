@@ -1,0 +1,50 @@
+//! One file for each API key. Every file opens with its contract: versions served, behaviour, what
+//! each version added, what is left out. Every handler has the same shape:
+//! `async fn handle(context: &Context, request: XRequest) -> Result<XResponse, Close>`.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+
+use crate::broker::Broker;
+use crate::core::Core;
+use crate::partition::Partition;
+use crate::session::Session;
+
+pub(crate) mod api_versions;
+pub(crate) mod authorised;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod produce;
+
+/// What a handler may know about the request it answers.
+pub(crate) struct Context {
+    pub broker: Broker,
+    /// The running incarnation of the log and everything read from it.
+    pub core: Arc<Core>,
+    pub session: Arc<Session>,
+    pub client_id: String,
+    pub correlation_id: i32,
+    pub version: i16,
+}
+
+/// KIP-320: what a client believes about the leader. -1 means that it does not say.
+pub(crate) fn check_leader_epoch(
+    partition: &Partition,
+    believed: i32,
+) -> Result<(), ResponseError> {
+    match believed {
+        -1 => Ok(()),
+        epoch if epoch < partition.leader_epoch() => Err(ResponseError::FencedLeaderEpoch),
+        epoch if epoch > partition.leader_epoch() => Err(ResponseError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,235 @@
+//! Produce (0), versions 3 to 13.
+//!
+//! - Each partition's record set is one batch of format v2, as Kafka wants it from version 3 on. It
+//!   is checked (length, CRC-32C, counts, codec) and stored byte for byte; its records are not read.
+//! - acks=all and acks=1 are answered after the sync, acks=0 not at all.
+//! - The batch is in the log's queue when this future is first polled, so the order of requests on
+//!   a connection is the order in the log.
+//! - Idempotent producers: a repeat of one of the last five batches is answered with its first
+//!   offset, once it is durable; a gap is OUT_OF_ORDER_SEQUENCE_NUMBER.
+//! - `message.timestamp.type=LogAppendTime` rewrites the batch's timestamps.
+//! - v13 (KIP-516): topics by id.
+//!
+//! Left out: transactions (refused with INVALID_TXN_STATE), leader hints in errors (one node).
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use odradek_protocol::batch::{self, BatchError, BatchHeader};
+
+use crate::client::Principal;
+use crate::config::TimestampType;
+use crate::core::now_ms;
+use crate::dispatch::Close;
+use crate::handlers::Context;
+use crate::partition::{Appended, Batch, Partition};
+use crate::topics::Topic;
+
+/// An error with a sentence for newer clients.
+type Refused = (ResponseError, String);
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: ProduceRequest,
+) -> Result<ProduceResponse, Close> {
+    let acks = request.acks;
+    let principal = context.session.principal();
+    let valid_acks = (-1..=1).contains(&acks);
+    // First everything is handed to the log, then waited for.
+    let mut handed = Vec::with_capacity(request.topic_data.len());
+    for topic_data in request.topic_data {
+        let topic = if valid_acks {
+            find_topic(context, &topic_data, principal.as_ref())
+        } else {
+            Err((ResponseError::InvalidRequiredAcks, "acks is -1, 0 or 1".to_owned()))
+        };
+        let TopicProduceData { name, topic_id, partition_data, .. } = topic_data;
+        let mut partitions = Vec::with_capacity(partition_data.len());
+        for data in partition_data {
+            let index = data.index;
+            let outcome = match &topic {
+                Ok(topic) => append(context, topic, data),
+                Err(refused) => Err(refused.clone()),
+            };
+            partitions.push((index, outcome));
+        }
+        handed.push((name, topic_id, partitions));
+    }
+    if acks == 0 {
+        return no_reply(&handed);
+    }
+    let mut responses = Vec::with_capacity(handed.len());
+    for (name, topic_id, partitions) in handed {
+        let mut answers = Vec::with_capacity(partitions.len());
+        for (index, outcome) in partitions {
+            answers.push(answer(context, index, outcome).await);
+        }
+        let response = TopicProduceResponse::default().with_partition_responses(answers);
+        responses.push(if context.version >= 13 {
+            response.with_topic_id(topic_id)
+        } else {
+            response.with_name(name)
+        });
+    }
+    Ok(ProduceResponse::default().with_responses(responses))
+}
+
+/// With acks=0 an error can only be told by closing the connection, as Kafka does.
+fn no_reply<N, I>(
+    handed: &[(N, I, Vec<(i32, Result<Handed, Refused>)>)],
+) -> Result<ProduceResponse, Close> {
+    let refused = handed.iter().flat_map(|(_, _, p)| p).find_map(|(_, o)| o.as_ref().err());
+    match refused {
+        None => Err(Close::NothingToSay),
+        Some((error, why)) => {
+            Err(Close::because(format!("a produce request with acks=0 failed: {error} ({why})")))
+        }
+    }
+}
+
+fn find_topic(
+    context: &Context,
+    data: &TopicProduceData,
+    principal: Option<&Principal>,
+) -> Result<Arc<Topic>, Refused> {
+    let topics = &context.core.topics;
+    let topic = if context.version >= 13 {
+        let unknown = || (ResponseError::UnknownTopicId, "no topic has this id".to_owned());
+        topics.by_id(data.topic_id).ok_or_else(unknown)?
+    } else {
+        let why = || format!("there is no topic {:?}", data.name.as_str());
+        topics.by_name(&data.name).ok_or_else(|| (ResponseError::UnknownTopicOrPartition, why()))?
+    };
+    if topic.internal && principal != Some(&Principal::internal()) {
+        let why = "internal topics are written by the broker only";
+        return Err((ResponseError::InvalidTopicException, why.to_owned()));
+    }
+    Ok(topic)
+}
+
+struct Handed {
+    partition: Arc<Partition>,
+    appended: Appended,
+    /// With LogAppendTime: the time that was written.
+    append_time_ms: i64,
+}
+
+fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Result<Handed, Refused> {
+    let partition = topic.partition(data.index).ok_or_else(|| {
+        let count = topic.partitions.len();
+        let why = format!("topic {:?} has {count} partitions", &*topic.name);
+        (ResponseError::UnknownTopicOrPartition, why)
+    })?;
+    let records = data.records.unwrap_or_default();
+    let mut batch = checked(topic, records)?;
+    let now = now_ms();
+    let mut append_time_ms = -1;
+    if topic.settings.timestamp_type == TimestampType::LogAppendTime {
+        batch = with_append_time(&batch, now)?;
+        append_time_ms = now;
+    }
+    let metrics = &context.broker.inner.metrics;
+    let count = u64::try_from(batch.header.record_count).unwrap_or(0);
+    let appended = partition.append(batch, now).map_err(|e| (e, String::new()))?;
+    metrics.records_in.inc_by(count);
+    Ok(Handed { partition: partition.clone(), appended, append_time_ms })
+}
+
+/// One valid batch that a producer may send, or why not.
+fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
+    let max = topic.settings.message_bytes_max;
+    let header =
+        BatchHeader::parse(&records).map_err(|e| (ResponseError::CorruptMessage, e.to_string()))?;
+    if records.len() > max {
+        let why = format!("a batch of {} bytes; max.message.bytes is {max}", records.len());
+        return Err((ResponseError::MessageTooLarge, why));
+    }
+    if header.batch_bytes != records.len() {
+        let why = "a produce request holds exactly one record batch for each partition";
+        return Err((ResponseError::InvalidRecord, why.to_owned()));
+    }
+    let header = batch::validate(&records).map_err(|e| {
+        let code = match &e {
+            BatchError::OldMagic(_) => ResponseError::UnsupportedForMessageFormat,
+            BatchError::Malformed(_) | BatchError::Checksum { .. } => ResponseError::CorruptMessage,
+            BatchError::UnknownCompression(_) => ResponseError::UnsupportedCompressionType,
+            BatchError::Invalid(_) => ResponseError::InvalidRecord,
+        };
+        (code, e.to_string())
+    })?;
+    if header.is_control() {
+        let why = "control batches are written by the broker only";
+        return Err((ResponseError::InvalidRecord, why.to_owned()));
+    }
+    if header.is_transactional() {
+        let why = "transactions are not served by this version";
+        return Err((ResponseError::InvalidTxnState, why.to_owned()));
+    }
+    Ok(Batch { header, bytes: records })
+}
+
+fn with_append_time(batch: &Batch, now_ms: i64) -> Result<Batch, Refused> {
+    let mut bytes = BytesMut::from(&batch.bytes[..]);
+    batch::set_log_append_time(&mut bytes, now_ms);
+    let bytes = bytes.freeze();
+    let header =
+        BatchHeader::parse(&bytes).map_err(|e| (ResponseError::CorruptMessage, e.to_string()))?;
+    Ok(Batch { header, bytes })
+}
+
+async fn answer(
+    context: &Context,
+    index: i32,
+    outcome: Result<Handed, Refused>,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    let durable = match outcome {
+        Ok(handed) => durable(handed).await,
+        Err(refused) => Err(refused),
+    };
+    match durable {
+        Ok((base_offset, append_time_ms, log_start_offset)) => response
+            .with_base_offset(base_offset)
+            .with_log_append_time_ms(append_time_ms)
+            .with_log_start_offset(if context.version >= 5 { log_start_offset } else { -1 }),
+        Err((error, why)) => {
+            context.broker.inner.metrics.produce_error(error);
+            let response = response
+                .with_error_code(error.code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1);
+            if context.version >= 8 && !why.is_empty() {
+                return response.with_error_message(Some(StrBytes::from_string(why)));
+            }
+            response
+        }
+    }
+}
+
+/// Waits for the sync. Returns base offset, append time and log start offset.
+async fn durable(handed: Handed) -> Result<(i64, i64, i64), Refused> {
+    let Handed { partition, appended, append_time_ms } = handed;
+    let base_offset = match appended {
+        Appended::Queued { base_offset, done } => {
+            match done.await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => return Err((ResponseError::KafkaStorageError, e.to_string())),
+                Err(_) => {
+                    let why = "the log closed before the record was durable";
+                    return Err((ResponseError::KafkaStorageError, why.to_owned()));
+                }
+            }
+            base_offset
+        }
+        Appended::Repeat { base_offset, last_offset } => {
+            partition.durable_past(last_offset).await?;
+            base_offset
+        }
+    };
+    Ok((base_offset, append_time_ms, partition.ends().log_start_offset))
+}

@@ -1,0 +1,53 @@
+//! Every bound that has no configuration key, with its unit and its reason.
+
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// Produce requests of one connection that may wait for their sync at a time. Java's producer has
+/// 5 in flight, librdkafka up to 1,000,000 by setting; 64 keeps a commit group full.
+pub(crate) const REQUESTS_AHEAD_MAX: usize = 64;
+
+/// Memory of a frame grows by at least so much at a time while its bytes arrive.
+pub(crate) const READ_STEP_BYTES: usize = 1024 * 1024;
+
+/// Pieces of one vectored write; Linux takes at most 1024 (`IOV_MAX`).
+pub(crate) const WRITE_SLICES_MAX: usize = 64;
+
+/// A client that takes no byte of a reply for so long is gone or hostile.
+pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// TLS handshake and SASL login together.
+pub(crate) const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Fetch sessions kept (Kafka: `max.incremental.fetch.session.cache.slots`).
+pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
+
+/// Producer ids taken from the state log at a time (Kafka takes 1,000 too).
+pub(crate) const PRODUCER_IDS_BLOCK: i64 = 1_000;
+
+/// Partitions of one topic and in all: each costs a folder, a file and some memory.
+pub(crate) const PARTITIONS_MAX: usize = 20_000;
+
+/// Length of a topic name (Kafka's own bound: it becomes a folder name).
+pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// A checkpoint of the pipeline: a value of the state log.
+pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes that one record batch may unpack to where its records are read (HTTP, analytics).
+pub(crate) const UNPACKED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Blocking readers: threads that read what memory does not hold.
+pub(crate) const READERS_MAX: usize = 4;
+
+/// A stop waits so long for connections to end by themselves.
+pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The part of the memory budget for requests being read and worked on: a quarter. The tail cache
+/// has an eighth, groups on their way to the segments a sixteenth; the rest is for replies, groups,
+/// sled and the program itself. A larger single request takes the whole part for itself.
+pub(crate) fn request_bytes_max(config: &Config) -> usize {
+    // Semaphores count up to 2^61; a u32 of bytes is what one request may ask for.
+    usize::try_from((config.memory_bytes_max / 4).clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)
+}

@@ -1,0 +1,224 @@
+//! What the broker counts. Names and helps stand here and nowhere else; labels are bounded: APIs by
+//! the table, listeners by the configuration, error codes by Kafka.
+
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, histogram_opts,
+};
+
+use crate::broker::Broker;
+use crate::dispatch::Api;
+use crate::log_histograms::LogHistograms;
+
+/// From a tail fetch (microseconds) to a long poll.
+const REQUEST_SECONDS: &[f64] =
+    &[0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+pub(crate) struct Metrics {
+    pub registry: Registry,
+    pub records_in: IntCounter,
+    pub bytes_in: IntCounter,
+    pub bytes_out: IntCounter,
+    pub fetched_runs: IntCounter,
+    pub retention_bytes: IntCounter,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    produce_errors: IntCounterVec,
+    accepted: IntCounterVec,
+    odd_connections: IntGaugeVec,
+    connections: IntGauge,
+    groups_written: IntGauge,
+    log_bytes: IntGauge,
+    disk_free_bytes: IntGauge,
+    unsettled_bytes: IntGauge,
+    tail_cache_bytes: IntGauge,
+    request_bytes: IntGauge,
+    memory_max_bytes: IntGauge,
+    storage_ok: IntGauge,
+    log_histograms: LogHistograms,
+}
+
+/// Totals since the start, from which rates are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub requests: u64,
+}
+
+/// One request's place in the counters.
+pub(crate) struct RequestMetrics {
+    count: IntCounter,
+    seconds: prometheus::Histogram,
+}
+
+impl RequestMetrics {
+    pub(crate) fn observe(&self, took: Duration) {
+        self.count.inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let request_options = histogram_opts!(
+            "odradek_request_seconds",
+            "Time from a complete request to its reply, long polls included.",
+            REQUEST_SECONDS.to_vec()
+        );
+        let request_seconds =
+            HistogramVec::new(request_options, &["api"]).expect("the options above are valid");
+        register(r, request_seconds.clone());
+        let log_histograms = LogHistograms::default();
+        register(r, log_histograms.clone());
+        Self {
+            records_in: counter(r, "odradek_records_in_total", "Records taken from producers."),
+            bytes_in: counter(r, "odradek_request_bytes_total", "Bytes of requests read."),
+            bytes_out: counter(r, "odradek_response_bytes_total", "Bytes of replies written."),
+            fetched_runs: counter(
+                r,
+                "odradek_fetched_runs_total",
+                "Runs of record batches sent to consumers.",
+            ),
+            retention_bytes: counter(
+                r,
+                "odradek_retention_deleted_bytes_total",
+                "Bytes of segments that retention removed.",
+            ),
+            requests: counters(r, "odradek_requests_total", "Requests answered.", &["api"]),
+            request_seconds,
+            produce_errors: counters(
+                r,
+                "odradek_produce_errors_total",
+                "Batches refused, by Kafka's error code.",
+                &["error"],
+            ),
+            accepted: counters(
+                r,
+                "odradek_connections_accepted_total",
+                "Connections accepted.",
+                &["listener"],
+            ),
+            odd_connections: gauges(
+                r,
+                "odradek_odd_connections",
+                "Connections that ended oddly since the start, by diagnosis.",
+                &["diagnosis"],
+            ),
+            connections: gauge(r, "odradek_connections", "Open connections of Kafka clients."),
+            groups_written: gauge(r, "odradek_commit_groups", "Commit groups since the start."),
+            log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
+            disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
+            unsettled_bytes: gauge(
+                r,
+                "odradek_unsettled_bytes",
+                "Bytes in the journal that are not yet in segments.",
+            ),
+            tail_cache_bytes: gauge(
+                r,
+                "odradek_tail_cache_bytes",
+                "Bytes of recent batches in memory.",
+            ),
+            request_bytes: gauge(
+                r,
+                "odradek_request_bytes_in_flight",
+                "Bytes of requests being read and worked on.",
+            ),
+            memory_max_bytes: gauge(
+                r,
+                "odradek_memory_max_bytes",
+                "The memory budget, odradek.memory.max.bytes.",
+            ),
+            storage_ok: gauge(r, "odradek_storage_ok", "1 while the log takes records, else 0."),
+            log_histograms,
+            registry,
+        }
+    }
+
+    pub(crate) fn request(&self, api: &Api) -> RequestMetrics {
+        RequestMetrics {
+            count: self.requests.with_label_values(&[api.name]),
+            seconds: self.request_seconds.with_label_values(&[api.name]),
+        }
+    }
+
+    pub(crate) fn produce_error(&self, error: ResponseError) {
+        self.produce_errors.with_label_values(&[&error.code().to_string()]).inc();
+    }
+
+    pub(crate) fn connection(&self, listener: &str) {
+        self.accepted.with_label_values(&[listener]).inc();
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        let requests = self.requests.collect();
+        let each = requests.iter().flat_map(MetricFamily::get_metric);
+        // A counter's float is exact up to 2^53.
+        let requests = each.map(|m| m.get_counter().get_value() as u64).sum();
+        Traffic {
+            records_in: self.records_in.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            requests,
+        }
+    }
+
+    /// Brings the gauges up to date, for a scrape.
+    pub(crate) fn refresh(&self, broker: &Broker) {
+        let set =
+            |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let core = broker.core();
+        let stats = core.log.stats();
+        set(&self.connections, broker.connections() as u64);
+        set(&self.groups_written, stats.groups);
+        set(&self.log_bytes, broker.disk().0);
+        set(&self.disk_free_bytes, stats.disk_free_bytes);
+        set(&self.unsettled_bytes, stats.unsettled_bytes);
+        set(&self.tail_cache_bytes, stats.tail_cache_bytes);
+        let free = broker.inner.request_bytes.available_permits();
+        set(&self.request_bytes, broker.inner.request_bytes_max.saturating_sub(free) as u64);
+        set(&self.memory_max_bytes, broker.config().memory_bytes_max);
+        self.storage_ok.set(i64::from(broker.storage_problem().is_none()));
+        for (diagnosis, count) in broker.inner.diary.counts() {
+            set(&self.odd_connections.with_label_values(&[diagnosis]), count);
+        }
+        self.log_histograms.set(&stats);
+    }
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("every name in this file stands there once");
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = IntCounter::new(name, help).expect("names in this file are valid");
+    register(registry, counter.clone());
+    counter
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels);
+    let counters = counters.expect("names in this file are valid");
+    register(registry, counters.clone());
+    counters
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::new(name, help).expect("names in this file are valid");
+    register(registry, gauge.clone());
+    gauge
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
+    let gauges = gauges.expect("names in this file are valid");
+    register(registry, gauges.clone());
+    gauges
+}

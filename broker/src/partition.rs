@@ -1,0 +1,231 @@
+//! One partition: its append lock, its waiters, its end.
+//!
+//! Owner of: the next offset to give out, the idempotent producers' sequences.
+//! Invariants:
+//! 1. Offsets are given out under the append lock, and the log gets the batches before the lock is
+//!    released; so the log sees them in offset order.
+//! 2. Nothing waits under the lock.
+//! 3. A reader never sees an offset at or above the durable end of the log.
+//!
+//! Lock order: append locks in the order of their [`PartitionId`]; the waiters' lock is a leaf.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use odradek_log::{Append, CommitError, Ends, Log, PartitionId, Unit};
+use odradek_protocol::batch::BatchHeader;
+use tokio::sync::{Notify, oneshot};
+
+use crate::sequence::{Producers, Verdict};
+
+/// One validated batch on its way to the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub header: BatchHeader,
+    pub bytes: Bytes,
+}
+
+/// What became of batches that were offered.
+#[derive(Debug)]
+pub(crate) enum Appended {
+    /// In the log's queue; durable when the receiver says `Ok`.
+    Queued { base_offset: i64, done: oneshot::Receiver<Result<(), CommitError>> },
+    /// A repeat of a batch that is in the log or on its way there.
+    Repeat { base_offset: i64, last_offset: i64 },
+}
+
+#[derive(Debug)]
+struct Appending {
+    next_offset: i64,
+    producers: Producers,
+}
+
+pub(crate) struct Partition {
+    pub id: PartitionId,
+    pub topic: Arc<str>,
+    log: Arc<Log>,
+    leader_epoch: i32,
+    appending: Mutex<Appending>,
+    /// A unit was refused (disk full): what `appending` holds runs ahead of the log.
+    ahead: AtomicBool,
+    waiters: Mutex<Vec<Arc<Notify>>>,
+}
+
+/// A partition whose append lock is held, in the middle of a unit.
+pub(crate) struct Locked<'a> {
+    partition: &'a Arc<Partition>,
+    appending: MutexGuard<'a, Appending>,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        topic: Arc<str>,
+        log: Arc<Log>,
+        leader_epoch: i32,
+        next_offset: i64,
+        producers: Producers,
+    ) -> Self {
+        let appending = Mutex::new(Appending { next_offset, producers });
+        Self {
+            id,
+            topic,
+            log,
+            leader_epoch,
+            appending,
+            ahead: AtomicBool::new(false),
+            waiters: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn index(&self) -> i32 {
+        self.id.partition
+    }
+
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Durable ends; a partition that was just removed has none left.
+    pub(crate) fn ends(&self) -> Ends {
+        self.log.ends(self.id).unwrap_or_default()
+    }
+
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.ends().log_end_offset
+    }
+
+    pub(crate) fn lock(self: &Arc<Self>) -> Locked<'_> {
+        let mut appending = lock(&self.appending);
+        if self.ahead.swap(false, Ordering::AcqRel) {
+            // Offsets were given out that the log then refused: go back to what it has.
+            appending.next_offset = self.ends().log_end_offset;
+            if let Ok(entries) = self.log.producers(self.id) {
+                appending.producers = Producers::restored(entries, crate::core::now_ms());
+            }
+        }
+        Locked { partition: self, appending }
+    }
+
+    /// Gives one batch to the log, unless it is a repeat or out of order.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batch: Batch,
+        now_ms: i64,
+    ) -> Result<Appended, ResponseError> {
+        let mut locked = self.lock();
+        if batch.header.producer_id >= 0 {
+            match locked.appending.producers.check(&batch.header) {
+                Verdict::New => {}
+                Verdict::Repeat { base_offset, last_offset } => {
+                    return Ok(Appended::Repeat { base_offset, last_offset });
+                }
+                Verdict::Refused(error) => return Err(error),
+            }
+        }
+        let (base_offset, append) = locked.take(std::slice::from_ref(&batch), now_ms);
+        let done = commit(&self.log, vec![append], vec![self.clone()]);
+        Ok(Appended::Queued { base_offset, done })
+    }
+
+    /// Wakes everybody who waits for records.
+    pub(crate) fn wake_all(&self) {
+        for waiter in lock(&self.waiters).drain(..) {
+            waiter.notify_one();
+        }
+    }
+
+    /// Registers a waiter for the next durable append. Register first, look second: what became
+    /// durable between the two is seen by the look.
+    pub(crate) fn wake_on_progress(&self, waiter: &Arc<Notify>) {
+        let mut waiters = lock(&self.waiters);
+        // A waiter nobody holds any more (its fetch ended) would otherwise stay until the next
+        // append, which on a quiet partition may never come.
+        waiters.retain(|w| Arc::strong_count(w) > 1);
+        if !waiters.iter().any(|w| Arc::ptr_eq(w, waiter)) {
+            waiters.push(waiter.clone());
+        }
+    }
+
+    /// Waits until everything up to `last_offset` is durable: a repeat of a batch that is still on
+    /// its way must not be answered before it.
+    pub(crate) async fn durable_past(
+        &self,
+        last_offset: i64,
+    ) -> Result<(), (ResponseError, String)> {
+        /// So often a wait looks whether the log has failed meanwhile.
+        const LOOK_EVERY: Duration = Duration::from_millis(100);
+        let waiter = Arc::new(Notify::new());
+        while self.high_watermark() <= last_offset {
+            if let Some(why) = self.log.failed() {
+                return Err((ResponseError::KafkaStorageError, why));
+            }
+            self.wake_on_progress(&waiter);
+            let _ = tokio::time::timeout(LOOK_EVERY, waiter.notified()).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn expire_producers(&self, before_ms: i64) {
+        lock(&self.appending).producers.expire(before_ms);
+    }
+}
+
+impl Locked<'_> {
+    /// Gives out offsets for these batches, which stay consecutive.
+    pub(crate) fn take(&mut self, batches: &[Batch], now_ms: i64) -> (i64, Append) {
+        let base_offset = self.appending.next_offset;
+        let mut next = base_offset;
+        for batch in batches {
+            if batch.header.producer_id >= 0 {
+                self.appending.producers.appended(&batch.header, next, now_ms);
+            }
+            next += i64::from(batch.header.last_offset_delta) + 1;
+        }
+        self.appending.next_offset = next;
+        let append = Append {
+            partition: self.partition.id,
+            base_offset,
+            leader_epoch: self.partition.leader_epoch,
+            batches: joined(batches),
+        };
+        (base_offset, append)
+    }
+}
+
+fn joined(batches: &[Batch]) -> Bytes {
+    match batches {
+        [one] => one.bytes.clone(),
+        many => many.iter().flat_map(|b| b.bytes.iter().copied()).collect(),
+    }
+}
+
+/// Hands one unit to the log; the caller holds the append locks of its partitions.
+pub(crate) fn commit(
+    log: &Log,
+    appends: Vec<Append>,
+    partitions: Vec<Arc<Partition>>,
+) -> oneshot::Receiver<Result<(), CommitError>> {
+    let (sender, receiver) = oneshot::channel();
+    let done = Box::new(move |result: Result<(), CommitError>| {
+        for partition in &partitions {
+            match &result {
+                Ok(()) => partition.wake_all(),
+                Err(_) => partition.ahead.store(true, Ordering::Release),
+            }
+        }
+        // Nobody listens any more when the connection is gone; the records are durable all the same.
+        let _ = sender.send(result);
+    });
+    log.commit(Unit { appends, done });
+    receiver
+}
+
+/// A poisoned lock means that a thread panicked while it held it; the state under it is plain data
+/// that is whole between statements, so it is used on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,70 @@
+//! Removes what retention allows: whole segments, after the state log says where each log starts.
+
+use std::sync::Arc;
+
+use tokio::time::Duration;
+
+use crate::broker::Broker;
+use crate::core::{Core, now_ms};
+use crate::partition::Partition;
+use crate::state::{self, StateKey};
+
+pub(crate) async fn run(broker: Broker) {
+    let mut stopping = broker.stopping();
+    let every = Duration::from_millis(
+        u64::try_from(broker.config().topics.retention_check_interval_ms).unwrap_or(1),
+    );
+    loop {
+        tokio::select! {
+            _ = stopping.changed() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let core = broker.core();
+        let deleted = pass(&core).await;
+        broker.inner.metrics.retention_bytes.inc_by(deleted);
+        let before_ms = now_ms() - core.config.groups.producer_id_expiration_ms;
+        for topic in core.topics.all() {
+            topic.partitions.iter().for_each(|p| p.expire_producers(before_ms));
+        }
+    }
+}
+
+/// One look at every partition; returns the bytes that were removed.
+async fn pass(core: &Arc<Core>) -> u64 {
+    let mut bytes = 0;
+    for topic in core.topics.all() {
+        if !topic.settings.cleanup.delete {
+            continue;
+        }
+        for partition in &topic.partitions {
+            let settings = &topic.settings;
+            let (ms, size) = (settings.retention_ms, settings.retention_bytes);
+            let (looking, id) = (core.clone(), partition.id);
+            // Rolling an old active segment writes a side file: not on an async worker.
+            let start =
+                tokio::task::spawn_blocking(move || looking.log.retention(id, now_ms(), ms, size));
+            if let Ok(Some(start)) = start.await {
+                bytes += trim(core, partition, start).await;
+            }
+        }
+    }
+    bytes
+}
+
+/// Moves the log start, durably, then lets the log remove the segments below it.
+pub(crate) async fn trim(core: &Arc<Core>, partition: &Arc<Partition>, start: i64) -> u64 {
+    let key = StateKey::Start(partition.id);
+    if let Err(error) = core.put_state(vec![(key, Some(state::value(&start)))]).await {
+        tracing::warn!(%error, "retention waits: the log takes no records now");
+        return 0;
+    }
+    let before = partition.ends().bytes;
+    let (trimming, id) = (core.clone(), partition.id);
+    if tokio::task::spawn_blocking(move || trimming.log.trim(id, start)).await.is_err() {
+        return 0;
+    }
+    let freed = before.saturating_sub(partition.ends().bytes);
+    tracing::info!(topic = %partition.topic, partition = partition.index(),
+        log_start_offset = start, freed_bytes = freed, "retention removed old segments");
+    freed
+}

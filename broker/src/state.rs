@@ -1,0 +1,114 @@
+//! The records of `__odradek_state`: the only copy of what must survive besides topic records and
+//! committed offsets.
+//!
+//! Keys are text, `<kind>:<name>`; values are JSON, so that a person can read the log. A value of
+//! null (a tombstone) deletes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use odradek_log::PartitionId;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub(crate) const STATE_TOPIC: &str = "__odradek_state";
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Chosen once, by chance; it names the state topic in every data folder.
+pub(crate) const STATE_TOPIC_ID: Uuid = Uuid::from_u128(0x6f64_7261_6465_4b21_8a5c_0f1e_73a1_0001);
+
+pub(crate) const STATE_PARTITION: PartitionId =
+    PartitionId { topic_id: STATE_TOPIC_ID, partition: 0 };
+
+/// Value of `topic:<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopicRecord {
+    pub id: Uuid,
+    pub partitions: i32,
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Value of `producer-ids`: the first id that no block has taken.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ProducerIdsRecord {
+    pub next: i64,
+}
+
+/// Value of `cluster`: made at the first start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClusterRecord {
+    pub id: String,
+}
+
+/// The kinds of key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StateKey {
+    Cluster,
+    Topic(String),
+    User(String),
+    /// Log start offset of a partition.
+    Start(PartitionId),
+    Checkpoint(String),
+    ProducerIds,
+}
+
+impl StateKey {
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let text = match self {
+            Self::Cluster => "cluster:".to_owned(),
+            Self::Topic(name) => format!("topic:{name}"),
+            Self::User(name) => format!("user:{name}"),
+            Self::Start(id) => format!("start:{}:{}", id.topic_id, id.partition),
+            Self::Checkpoint(name) => format!("checkpoint:{name}"),
+            Self::ProducerIds => "producer-ids:".to_owned(),
+        };
+        Bytes::from(text)
+    }
+
+    /// `None` for a key that this version does not know; it is left alone.
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
+        let (kind, name) = std::str::from_utf8(key).ok()?.split_once(':')?;
+        match kind {
+            "cluster" => Some(Self::Cluster),
+            "topic" => Some(Self::Topic(name.to_owned())),
+            "user" => Some(Self::User(name.to_owned())),
+            "checkpoint" => Some(Self::Checkpoint(name.to_owned())),
+            "producer-ids" => Some(Self::ProducerIds),
+            "start" => {
+                let (topic_id, partition) = name.split_once(':')?;
+                Some(Self::Start(PartitionId {
+                    topic_id: topic_id.parse().ok()?,
+                    partition: partition.parse().ok()?,
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// JSON of a state value. The types above always serialise.
+pub(crate) fn value<T: Serialize>(value: &T) -> Bytes {
+    Bytes::from(serde_json::to_vec(value).expect("state values are plain structs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_key_comes_back_from_its_bytes() {
+        let id = PartitionId { topic_id: STATE_TOPIC_ID, partition: 7 };
+        for key in [
+            StateKey::Cluster,
+            StateKey::Topic("a:b".to_owned()),
+            StateKey::User("alice".to_owned()),
+            StateKey::Start(id),
+            StateKey::Checkpoint("source:flights".to_owned()),
+            StateKey::ProducerIds,
+        ] {
+            assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
+        }
+        assert_eq!(StateKey::parse(b"acl:x"), None);
+    }
+}

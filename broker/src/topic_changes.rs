@@ -1,0 +1,154 @@
+//! Creating, growing and deleting topics: the same functions for the Kafka port, the client seam
+//! and auto-creation. The state record is durable before anything else changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::limits;
+use crate::state::{self, OFFSETS_TOPIC, STATE_TOPIC, StateKey, TopicRecord};
+use crate::topics::{self, Topic};
+
+/// An error code with the sentence that newer clients show.
+pub(crate) type Refusal = (ResponseError, String);
+
+fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refusal> {
+    Err((error, why.into()))
+}
+
+/// A topic to be made; `partitions` `None` means `num.partitions`.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub name: String,
+    pub partitions: Option<i32>,
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Checks everything that can be checked without creating.
+pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal> {
+    topics::check_name(&wanted.name)?;
+    if wanted.name == STATE_TOPIC || core.topics.by_name(&wanted.name).is_some() {
+        let why = format!("topic {:?} already exists", wanted.name);
+        return refuse(ResponseError::TopicAlreadyExists, why);
+    }
+    if let Some(other) = core.topics.colliding(&wanted.name) {
+        let why = format!(
+            "topic {:?} would share its metric names with {other:?}: '.' and '_' count as equal",
+            wanted.name
+        );
+        return refuse(ResponseError::InvalidTopicException, why);
+    }
+    let partitions = wanted.partitions.unwrap_or(core.config.topics.partitions);
+    check_count(core, partitions, 0)?;
+    core.config
+        .topic_settings(&wanted.configs)
+        .or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
+    Ok(TopicRecord { id: Uuid::new_v4(), partitions, configs: wanted.configs.clone() })
+}
+
+fn check_count(core: &Core, wanted: i32, now: usize) -> Result<(), Refusal> {
+    let count = usize::try_from(wanted).unwrap_or(0);
+    if count <= now {
+        let why = match now {
+            0 => format!("a topic needs at least 1 partition, not {wanted}"),
+            _ => format!("the topic has {now} partitions; partitions can be added, not removed"),
+        };
+        return refuse(ResponseError::InvalidPartitions, why);
+    }
+    let most = limits::PARTITIONS_MAX;
+    if core.topics.partition_count() + count - now > most {
+        let why = format!("this broker holds at most {most} partitions in all");
+        return refuse(ResponseError::InvalidPartitions, why);
+    }
+    Ok(())
+}
+
+/// Durable when it returns.
+pub(crate) async fn create(core: &Arc<Core>, wanted: &Wanted) -> Result<Arc<Topic>, Refusal> {
+    let _changing = core.changing_topics().await;
+    let record = check(core, wanted)?;
+    put(core, &wanted.name, record, None).await
+}
+
+/// Adds partitions; `count` is the new number in all.
+pub(crate) async fn grow(
+    core: &Arc<Core>,
+    name: &str,
+    count: i32,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let _changing = core.changing_topics().await;
+    let topic = existing(core, name)?;
+    check_count(core, count, topic.partitions.len())?;
+    if validate_only {
+        return Ok(());
+    }
+    let record = TopicRecord { id: topic.id, partitions: count, configs: topic.configs.clone() };
+    put(core, name, record, Some(topic)).await.map(|_| ())
+}
+
+async fn put(
+    core: &Arc<Core>,
+    name: &str,
+    record: TopicRecord,
+    before: Option<Arc<Topic>>,
+) -> Result<Arc<Topic>, Refusal> {
+    let key = StateKey::Topic(name.to_owned());
+    core.put_state(vec![(key, Some(state::value(&record)))]).await.map_err(storage)?;
+    let attaching = core.clone();
+    let name = name.to_owned();
+    // Folders and files are made: not on an async worker.
+    let topic = tokio::task::spawn_blocking(move || {
+        attaching.attach_topic(&name, &record, before.as_deref())
+    })
+    .await
+    .map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?
+    .map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?;
+    let topic = Arc::new(topic);
+    core.topics.put(topic.clone());
+    Ok(topic)
+}
+
+fn storage(error: ResponseError) -> Refusal {
+    (error, "the log cannot take records now; the broker's log says why".to_owned())
+}
+
+fn existing(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
+    core.topics.by_name(name).ok_or_else(|| {
+        (ResponseError::UnknownTopicOrPartition, format!("there is no topic {name:?}"))
+    })
+}
+
+pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Refusal> {
+    let _changing = core.changing_topics().await;
+    let topic = existing(core, name)?;
+    if !core.config.topics.delete_enabled {
+        let why = "delete.topic.enable is false in this broker's configuration";
+        return refuse(ResponseError::TopicDeletionDisabled, why);
+    }
+    if name == OFFSETS_TOPIC {
+        let why = format!("{OFFSETS_TOPIC} holds the groups' offsets and cannot be deleted");
+        return refuse(ResponseError::InvalidTopicException, why);
+    }
+    let mut records = vec![(StateKey::Topic(name.to_owned()), None)];
+    records.extend(topic.partitions.iter().map(|p| (StateKey::Start(p.id), None)));
+    core.put_state(records).await.map_err(storage)?;
+    core.topics.remove(&topic);
+    let removing = core.clone();
+    let partitions = topic.partitions.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        for partition in &partitions {
+            removing.log.remove(partition.id);
+        }
+    });
+    removed.await.map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?;
+    // The offsets of a topic that is gone would be taken for those of a new one of its name.
+    core.groups.topic_deleted(name).await.map_err(storage)?;
+    for partition in &topic.partitions {
+        partition.wake_all();
+    }
+    Ok(())
+}

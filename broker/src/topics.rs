@@ -1,0 +1,136 @@
+//! The topics of the running incarnation, by name and by id.
+//!
+//! A [`Topic`] is a snapshot that never changes; adding partitions or configurations puts a new
+//! snapshot in its place, which shares the partitions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock};
+
+use kafka_protocol::ResponseError;
+use odradek_log::PartitionSettings;
+use uuid::Uuid;
+
+use crate::config::TopicSettings;
+use crate::limits;
+use crate::partition::Partition;
+
+pub(crate) struct Topic {
+    pub name: Arc<str>,
+    pub id: Uuid,
+    pub internal: bool,
+    /// What was set for this topic, as text, by Kafka's topic-level names.
+    pub configs: BTreeMap<String, String>,
+    /// What holds for it: its own configurations over the broker's.
+    pub settings: TopicSettings,
+    /// Index = partition.
+    pub partitions: Vec<Arc<Partition>>,
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        usize::try_from(index).ok().and_then(|i| self.partitions.get(i))
+    }
+
+    pub(crate) fn log_settings(&self) -> PartitionSettings {
+        log_settings(&self.settings)
+    }
+}
+
+pub(crate) fn log_settings(settings: &TopicSettings) -> PartitionSettings {
+    PartitionSettings {
+        segment_bytes_max: settings.segment_bytes,
+        segment_ms_max: settings.segment_ms,
+    }
+}
+
+#[derive(Default)]
+struct Maps {
+    by_name: BTreeMap<Arc<str>, Arc<Topic>>,
+    by_id: HashMap<Uuid, Arc<Topic>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Topics {
+    maps: RwLock<Maps>,
+}
+
+impl Topics {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
+        self.read().by_name.get(name).cloned()
+    }
+
+    pub(crate) fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.read().by_id.get(&id).cloned()
+    }
+
+    /// In the order of their names.
+    pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
+        self.read().by_name.values().cloned().collect()
+    }
+
+    pub(crate) fn partition_count(&self) -> usize {
+        self.read().by_name.values().map(|t| t.partitions.len()).sum()
+    }
+
+    /// Puts a new snapshot in place.
+    pub(crate) fn put(&self, topic: Arc<Topic>) {
+        let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        maps.by_id.insert(topic.id, topic.clone());
+        maps.by_name.insert(topic.name.clone(), topic);
+    }
+
+    pub(crate) fn remove(&self, topic: &Topic) {
+        let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        maps.by_id.remove(&topic.id);
+        maps.by_name.remove(&topic.name);
+    }
+
+    /// A topic whose name differs only by `.` and `_` would share metric names with this one
+    /// (Kafka refuses that too).
+    pub(crate) fn colliding(&self, name: &str) -> Option<Arc<str>> {
+        let folded = name.replace('.', "_");
+        let maps = self.read();
+        maps.by_name.keys().find(|n| n.replace('.', "_") == folded && ***n != *name).cloned()
+    }
+}
+
+/// Kafka's rule for topic names, with a sentence that says what is wrong.
+pub(crate) fn check_name(name: &str) -> Result<(), (ResponseError, String)> {
+    let invalid = |why: String| Err((ResponseError::InvalidTopicException, why));
+    if name.is_empty() {
+        return invalid("a topic name may not be empty".to_owned());
+    }
+    if name == "." || name == ".." {
+        return invalid(format!("{name:?} is not a topic name, it is a folder"));
+    }
+    if name.len() > limits::TOPIC_NAME_BYTES_MAX {
+        let max = limits::TOPIC_NAME_BYTES_MAX;
+        return invalid(format!("the topic name is {} bytes long, at most {max}", name.len()));
+    }
+    let odd = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'));
+    if let Some(odd) = odd {
+        return invalid(format!(
+            "topic name {name:?} contains {odd:?}; letters, digits, '.', '_' and '-' are allowed"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn topic_names_follow_kafkas_rule() {
+        for good in ["a", "ds04_messages_2", "stocks.bars.1m", "A-9", &"x".repeat(249)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "ä", "a/b", "ds04_messages_2 ", &"x".repeat(250)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}
