@@ -1,4 +1,26 @@
 //! Who is there: users, their verifiers, and the SASL exchanges that check them.
+//!
+//! Owns what is known about passwords ([`Users`]) and the steps of a login ([`SaslExchange`], a
+//! pure machine: bytes in, bytes or a verdict out, no I/O). Invariants:
+//! 1. A password is kept only as SCRAM verifiers (StoredKey, ServerKey, salt, iterations), never
+//!    as itself or as anything from which it can be replayed.
+//! 2. Secrets are compared in constant time, and an unknown user costs the same derivation and gets
+//!    the same answer as a wrong password.
+//! 3. Deriving costs milliseconds of CPU: [`SaslExchange::respond`] and [`Users::check_plain`] run
+//!    on blocking threads, a bounded number of them at a time ([`Users::turn`]).
+
+mod exchange;
+mod plain;
+mod scram;
+mod users;
+mod verifier;
+
+pub use exchange::{SaslExchange, Step};
+pub use users::{UserRecord, Users};
+pub use verifier::Verifier;
+
+/// What a client is told when its login fails, in Kafka's words; the same for an unknown user.
+pub const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

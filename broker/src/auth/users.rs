@@ -1,0 +1,269 @@
+//! The users: those of the state log and those named in the configuration.
+//!
+//! Writes come from the owner of the state log only: a record is made ([`UserRecord::derive`]),
+//! made durable, then put here. Configured users win over stored ones of the same name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::verifier::{Hash, Verifier};
+use crate::config::ConfigUser;
+
+/// Derivations at a time. They would otherwise take every core from the broker's real work when
+/// many clients log in at once or somebody guesses passwords.
+const DERIVATIONS_MAX: usize = 2;
+
+/// Value of a `user:<name>` record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    #[serde(rename = "SCRAM-SHA-256")]
+    pub sha256: Verifier,
+    #[serde(rename = "SCRAM-SHA-512")]
+    pub sha512: Verifier,
+}
+
+impl UserRecord {
+    /// Costs milliseconds: call it on a blocking thread.
+    pub fn derive(password: &str) -> Self {
+        Self {
+            sha256: Verifier::derive(Hash::Sha256, password),
+            sha512: Verifier::derive(Hash::Sha512, password),
+        }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers are always JSON")
+    }
+
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        let record: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if record.sha256.is_sound(Hash::Sha256) && record.sha512.is_sound(Hash::Sha512) {
+            Ok(record)
+        } else {
+            Err("a verifier has a wrong length or an absurd number of iterations".to_owned())
+        }
+    }
+
+    fn verifier(&self, hash: Hash) -> &Verifier {
+        match hash {
+            Hash::Sha256 => &self.sha256,
+            Hash::Sha512 => &self.sha512,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    stored: BTreeMap<String, UserRecord>,
+    configured: BTreeMap<String, UserRecord>,
+}
+
+impl Known {
+    fn get(&self, name: &str) -> Option<&UserRecord> {
+        self.configured.get(name).or_else(|| self.stored.get(name))
+    }
+}
+
+pub struct Users {
+    known: RwLock<Known>,
+    /// Of this process only; keys the salts of unknown users and [`Self::remembered`].
+    secret: [u8; 32],
+    /// By user, a keyed digest of the password that last logged in, so that each further
+    /// connection of a client costs microseconds. Bound to the stored key: a changed password
+    /// forgets it. One entry a user that exists.
+    remembered: Mutex<HashMap<String, Vec<u8>>>,
+    derivations: Semaphore,
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Users").field("names", &self.list()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        let mut secret = [0; 32];
+        rand::rng().fill_bytes(&mut secret);
+        Self {
+            known: RwLock::default(),
+            secret,
+            remembered: Mutex::default(),
+            derivations: Semaphore::new(DERIVATIONS_MAX),
+        }
+    }
+}
+
+impl Users {
+    /// From the records of the state log: names and JSON. One that cannot be read is left out, with
+    /// a line in the log: the others must still be able to log in.
+    pub fn load<J: AsRef<[u8]>>(records: impl IntoIterator<Item = (String, J)>) -> Self {
+        let users = Self::default();
+        for (name, json) in records {
+            match UserRecord::from_json(json.as_ref()) {
+                Ok(record) => users.put(&name, record),
+                Err(error) => tracing::error!(
+                    user = %name, %error, "this user's record is damaged; set the password again"
+                ),
+            }
+        }
+        users
+    }
+
+    /// Adds the users that the configuration names. Costs milliseconds a user.
+    #[must_use]
+    pub fn with_configured(self, users: &[ConfigUser]) -> Self {
+        for user in users {
+            let record = UserRecord::derive(user.password.expose());
+            self.write().configured.insert(user.name.clone(), record);
+        }
+        self
+    }
+
+    /// Adds or replaces a stored user, whose record is durable already.
+    pub fn put(&self, name: &str, record: UserRecord) {
+        self.write().stored.insert(name.to_owned(), record);
+    }
+
+    /// Makes the record of a user with this password and puts it here; returns its JSON.
+    pub fn set(&self, name: &str, password: &str) -> Vec<u8> {
+        let record = UserRecord::derive(password);
+        let json = record.to_json();
+        self.put(name, record);
+        json
+    }
+
+    /// Removes a stored user; says whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.write().stored.remove(name).is_some()
+    }
+
+    /// In the configuration, and so only to be changed there.
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.read().configured.contains_key(name)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.read().get(name).is_some()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let known = self.read();
+        known.stored.is_empty() && known.configured.is_empty()
+    }
+
+    /// All names, sorted.
+    pub fn list(&self) -> Vec<String> {
+        let known = self.read();
+        let mut names: Vec<String> = known.stored.keys().cloned().collect();
+        names.extend(known.configured.keys().filter(|n| !known.stored.contains_key(*n)).cloned());
+        names.sort_unstable();
+        names
+    }
+
+    /// A turn to derive; hold it while [`Self::check_plain`] or `SaslExchange::respond` runs.
+    pub async fn turn(&self) -> SemaphorePermit<'_> {
+        self.derivations.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Is this the user's password? A wrong one and an unknown user take the same milliseconds.
+    pub fn check_plain(&self, name: &str, password: &str) -> bool {
+        let (verifier, known) = self.verifier(Hash::Sha256, name);
+        let digest = self.digest(&verifier, name, password);
+        let before = {
+            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.get(name).cloned().unwrap_or_else(|| vec![0; digest.len()])
+        };
+        if bool::from(before.ct_eq(&digest)) {
+            return true;
+        }
+        // The derivation comes first: `known` must not decide whether it is paid for.
+        let right = verifier.matches(Hash::Sha256, password) && known;
+        if right {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.insert(name.to_owned(), digest);
+        }
+        right
+    }
+
+    /// The verifier to check this user by, and whether there is such a user.
+    pub(super) fn verifier(&self, hash: Hash, name: &str) -> (Verifier, bool) {
+        let nobody = Verifier::nobody(hash, &self.secret, name);
+        let known = self.read();
+        match known.get(name) {
+            Some(record) => (record.verifier(hash).clone(), true),
+            None => (nobody, false),
+        }
+    }
+
+    /// Lengths are part of the input, so that no two (name, password) pairs look alike.
+    fn digest(&self, verifier: &Verifier, name: &str, password: &str) -> Vec<u8> {
+        let mut input = verifier.stored_key.clone();
+        input.extend_from_slice(&(name.len() as u64).to_be_bytes());
+        input.extend_from_slice(name.as_bytes());
+        input.extend_from_slice(password.as_bytes());
+        Hash::Sha256.hmac(&self.secret, &input)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn users_come_back_from_their_records_and_damaged_ones_harm_nobody_else() {
+        let first = Users::default();
+        let json = first.set("alice", "secret");
+        let broken = String::from_utf8(json.clone()).unwrap().replace("8192", "4000000000");
+        let records = [
+            ("alice".to_owned(), json),
+            ("bob".to_owned(), b"{}".to_vec()),
+            ("carol".to_owned(), broken.into_bytes()),
+        ];
+        let users = Users::load(records);
+        assert_eq!(users.list(), ["alice"]);
+        assert!(users.check_plain("alice", "secret"));
+        assert!(users.check_plain("alice", "secret"), "the remembered one");
+        assert!(!users.check_plain("alice", "Secret"));
+        assert!(!users.check_plain("bob", "secret"));
+    }
+
+    #[test]
+    fn a_changed_or_removed_password_is_forgotten_at_once() {
+        let users = Users::default();
+        users.set("alice", "old");
+        assert!(users.check_plain("alice", "old"));
+        users.set("alice", "new");
+        assert!(!users.check_plain("alice", "old") && users.check_plain("alice", "new"));
+        assert!(users.remove("alice") && !users.remove("alice"));
+        assert!(!users.check_plain("alice", "new"));
+        users.set("alice", "newer");
+        assert!(!users.check_plain("alice", "new"));
+    }
+
+    #[test]
+    fn configured_users_win_and_are_listed_once() {
+        let users = Users::default();
+        users.set("admin", "stored");
+        let configured = [ConfigUser { name: "admin".to_owned(), password: Secret::new("pasted") }];
+        let users = users.with_configured(&configured);
+        assert!(users.check_plain("admin", "pasted") && !users.check_plain("admin", "stored"));
+        assert!(users.is_configured("admin"));
+        assert_eq!(users.list(), ["admin"]);
+    }
+}
