@@ -72,11 +72,19 @@ impl Broker {
     /// Opens the log, binds every listener and serves. Nothing is served unless everything could
     /// be opened.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for note in &config.notes {
+            tracing::info!("{note}");
+        }
         let broker = Self::open_offline(config).await?;
         let bound = listener::bind_all(&broker.inner.config).await?;
         let addresses = bound.iter().map(listener::Bound::describe).collect();
         *crate::partition::lock(&broker.inner.listeners) = addresses;
         for listener in bound {
+            let BoundListener { name, protocol, address } = listener.describe();
+            tracing::info!(listener = %name, protocol = protocol.name(), %address, "listening");
             broker.spawn(listener::serve(broker.clone(), listener));
         }
         broker.spawn(retention::run(broker.clone()));

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use odradek_log::{
     CommitError, Durability, Log, OpenReport, Options, PartitionId, PartitionSpec, RealDisk,
+    StartReport,
 };
 use odradek_protocol::batch::{BatchBuilder, BatchHeader};
 use odradek_protocol::compression::Compression;
@@ -45,7 +46,6 @@ pub(crate) struct Core {
     pub groups: Arc<GroupCoordinator>,
     pub cluster_id: String,
     pub config: Arc<Config>,
-    pub open_report: OpenReport,
     offsets: Arc<OffsetsPartitions>,
     state: Arc<Partition>,
     /// Checkpoints as last committed.
@@ -132,7 +132,8 @@ impl Core {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;
             topics.put(Arc::new(topic));
         }
-        opening.log.start().map_err(|e| OpenError(e.to_string()))?;
+        let started = opening.log.start().map_err(|e| OpenError(e.to_string()))?;
+        tell(&open_report, &started, &topics);
         opening.found(&state, &topics, &mut restored)?;
         let offsets = Arc::new(OffsetsPartitions::of(&topics)?);
         let settings = group_settings(&config);
@@ -145,7 +146,6 @@ impl Core {
             groups,
             cluster_id: restored.cluster.map(|c| c.id).unwrap_or_default(),
             config,
-            open_report,
             offsets,
             state,
             checkpoints: std::sync::Mutex::new(restored.checkpoints),
@@ -248,6 +248,35 @@ impl Core {
     ) -> Result<Topic, OpenError> {
         let opening = Opening { log: self.log.clone(), config: self.config.clone() };
         opening.attach_topic(name, record, &HashMap::new(), before)
+    }
+}
+
+/// Says in the log what the start path found. Damage is said for each partition and range: it is
+/// the one thing that must never be passed over in silence.
+fn tell(opened: &OpenReport, started: &StartReport, topics: &Topics) {
+    if opened.unclean {
+        tracing::warn!(
+            journal_bytes = opened.journal_bytes,
+            machine_went_down = opened.machine_unclean,
+            "the last stop was not a clean one; the journal was replayed"
+        );
+    }
+    if let Some(torn) = &opened.torn_tail {
+        tracing::info!(file = %torn.file, position = torn.position,
+            "the journal ended in an unfinished write, which nobody was answered; it was cut");
+    }
+    for damage in &started.damage {
+        let topic = topics.by_id(damage.partition.topic_id);
+        let topic = topic.map_or_else(|| STATE_TOPIC.to_owned(), |t| t.name.to_string());
+        tracing::error!(%topic, partition = damage.partition.partition,
+            from_offset = damage.from_offset, to_offset = damage.to_offset,
+            "acknowledged records are damaged on the disk and cannot be read; check the disk");
+    }
+    for folder in &started.orphan_folders {
+        tracing::info!(%folder, "removed what was left of a deleted topic");
+    }
+    if started.view_rebuilt {
+        tracing::info!("the index is being rebuilt from the segments, behind the running broker");
     }
 }
 
