@@ -27,7 +27,7 @@ use crate::group::{self, GroupSettings};
 use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::sequence::Producers;
-use crate::shim_auth::Users;
+use crate::auth::Users;
 use crate::state::{
     self, ClusterRecord, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION, STATE_TOPIC, StateKey,
     TopicRecord,
@@ -142,7 +142,7 @@ impl Core {
         Ok(Arc::new(Self {
             log: opening.log,
             topics,
-            users: Arc::new(Users::load(restored.users)),
+            users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
             groups,
             cluster_id: restored.cluster.map(|c| c.id).unwrap_or_default(),
             config,

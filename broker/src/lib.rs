@@ -24,7 +24,6 @@ mod reply;
 mod retention;
 mod sequence;
 mod session;
-mod shim_auth;
 mod state;
 #[path = "shim_tls.rs"]
 mod tls;

@@ -9,7 +9,7 @@ use crate::client::Principal;
 use crate::config::Listener;
 use crate::core::now_ms;
 use crate::partition::lock;
-use crate::shim_auth::SaslExchange;
+use crate::auth::SaslExchange;
 
 #[derive(Debug)]
 pub(crate) enum Login {

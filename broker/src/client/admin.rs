@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::local::{Local, refused};
 use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
+use crate::auth::{Mechanism, UserRecord};
 use crate::client::Client;
 use crate::core::Core;
 use crate::state::StateKey;
@@ -58,29 +59,36 @@ impl Admin for Local {
     }
 
     async fn users(&self) -> Result<Vec<UserInfo>> {
+        let mechanisms = || Mechanism::ALL.iter().map(|m| m.name().to_owned()).collect();
         let users = self.broker.core().users.list().into_iter();
-        Ok(users.map(|(name, mechanisms)| UserInfo { name, mechanisms }).collect())
+        Ok(users.map(|name| UserInfo { name, mechanisms: mechanisms() }).collect())
     }
 
     async fn set_user(&self, name: &str, password: &str) -> Result<()> {
+        if name.is_empty() || password.is_empty() {
+            let why = "a user needs a name and a password, neither of them empty";
+            return Err(ClientError::Refused(why.to_owned()));
+        }
         let core = self.broker.core();
-        let (user, secret) = (name.to_owned(), password.to_owned());
+        let secret = password.to_owned();
         // Deriving the verifiers costs milliseconds of CPU.
-        let made =
-            tokio::task::spawn_blocking(move || crate::shim_auth::Verifier::new(&user, &secret))
-                .await;
-        let verifier =
-            made.map_err(|e| ClientError::Refused(e.to_string()))?.map_err(ClientError::Refused)?;
+        let derived = tokio::task::spawn_blocking(move || UserRecord::derive(&secret)).await;
+        let record = derived.map_err(|e| ClientError::Refused(e.to_string()))?;
         let key = StateKey::User(name.to_owned());
-        let written = core.put_state(vec![(key, Some(verifier.to_json()))]).await;
+        let written = core.put_state(vec![(key, Some(record.to_json().into()))]).await;
         written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
-        core.users.put(name, verifier);
+        core.users.put(name, record);
         Ok(())
     }
 
     async fn delete_user(&self, name: &str) -> Result<()> {
         let core = self.broker.core();
-        if !core.users.list().iter().any(|(user, _)| user == name) {
+        if core.users.is_configured(name) {
+            return Err(ClientError::Refused(format!(
+                "user {name:?} stands in the configuration file; remove the line there"
+            )));
+        }
+        if !core.users.contains(name) {
             return Err(ClientError::Refused(format!("there is no user {name:?}")));
         }
         let written = core.put_state(vec![(StateKey::User(name.to_owned()), None)]).await;
