@@ -1,3 +1,5 @@
-//! The `odradek` program.
+//! The binary `odradek`.
+
+mod operations;
 
 fn main() {}
