@@ -154,9 +154,9 @@ fn parse_condition(text: &str) -> Outcome<Condition> {
         return Err(refuse("names no field"));
     }
     let value = text[at + symbol.len()..].trim();
-    let unquoted = ['\'', '"'].iter().find_map(|quote| {
-        value.strip_prefix(*quote).and_then(|rest| rest.strip_suffix(*quote))
-    });
+    let unquoted = ['\'', '"']
+        .iter()
+        .find_map(|quote| value.strip_prefix(*quote).and_then(|rest| rest.strip_suffix(*quote)));
     Ok(Condition {
         field: field.to_owned(),
         operator,

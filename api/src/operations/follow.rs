@@ -85,7 +85,7 @@ impl Follow {
     /// The next record, or `None` when none came within `wait`.
     pub async fn next(&mut self, wait: Duration) -> Outcome<Option<Followed>> {
         loop {
-            if let Some(followed) = self.take() {
+            if let Some(followed) = self.buffered() {
                 return Ok(Some(followed));
             }
             // The watch is armed before the look, so that a record appended between the look and
@@ -128,7 +128,8 @@ impl Follow {
         .encode()
     }
 
-    fn take(&mut self) -> Option<Followed> {
+    /// The next record if it is in memory already.
+    pub fn buffered(&mut self) -> Option<Followed> {
         let lane = self
             .lanes
             .iter_mut()
@@ -150,14 +151,19 @@ impl Follow {
             loop {
                 let fetched = self
                     .client
-                    .fetch(&self.topic, lane.partition, lane.fetch_offset, bytes_max, Duration::ZERO)
+                    .fetch(
+                        &self.topic,
+                        lane.partition,
+                        lane.fetch_offset,
+                        bytes_max,
+                        Duration::ZERO,
+                    )
                     .await?;
                 let moved = fetched.next_offset > lane.fetch_offset;
                 let from = lane.fetch_offset;
                 lane.fetch_offset = fetched.next_offset.max(from);
                 let wanted = fetched.records.into_iter();
-                lane.buffered
-                    .extend(wanted.filter(|r| r.offset >= from && self.filter.matches(r)));
+                lane.buffered.extend(wanted.filter(|r| r.offset >= from && self.filter.matches(r)));
                 if lane.buffered.is_empty() {
                     lane.position = lane.fetch_offset;
                 }

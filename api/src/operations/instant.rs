@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_time_is_refused_with_a_hint() {
-        for text in ["", "yesterday", "-1", "-1y", "1357017300123456", "2013-13-01", "1.2.3", "é"] {
+        for text in ["", "yesterday", "-1", "-1y", "1357017300123456", "2013-13-01", "1.2.3", "é"]
+        {
             let refused = parse(text, NOW_MS);
             assert!(matches!(refused, Err(Failure::Invalid { .. })), "{text}: {refused:?}");
         }

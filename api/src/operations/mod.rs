@@ -14,6 +14,7 @@ pub mod range;
 pub mod render;
 pub mod timeline;
 pub mod topics;
+pub mod users;
 pub mod write;
 
 #[cfg(test)]

@@ -109,7 +109,8 @@ impl Reader {
             Engine::Merge(merge) => merge.next().await,
             Engine::Time { timeline, page, more } => {
                 if page.as_slice().is_empty() && *more {
-                    let (records, follows) = timeline.page(STREAM_PAGE_RECORDS, self.now_ms).await?;
+                    let (records, follows) =
+                        timeline.page(STREAM_PAGE_RECORDS, self.now_ms).await?;
                     (*page, *more) = (records.into_iter(), follows);
                 }
                 Ok(page.next())

@@ -115,7 +115,8 @@ impl Timeline {
             best.low.entry(info.partition).and_modify(|at| *at = (*at).min(low)).or_insert(low);
         }
         for (partition, low) in &best.low {
-            if let Some(slot) = usize::try_from(*partition).ok().and_then(|at| positions.get_mut(at))
+            if let Some(slot) =
+                usize::try_from(*partition).ok().and_then(|at| positions.get_mut(at))
                 && *slot >= 0
             {
                 *slot = *low;

@@ -1,0 +1,77 @@
+//! What the operating system says about this process. On Linux from `/proc`; elsewhere only what
+//! is known without it.
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, Registry};
+
+static STARTED: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+
+/// Linux counts CPU time in hundredths of a second towards user space on all its platforms.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Notes the start of the process; called first thing by `main`.
+pub fn begin() {
+    LazyLock::force(&STARTED);
+}
+
+pub fn uptime_s() -> u64 {
+    STARTED.elapsed().unwrap_or_default().as_secs()
+}
+
+/// Bytes resident in memory.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, the program's name, may hold blanks; what follows its bracket does not.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+fn open_files() -> Option<f64> {
+    let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    u32::try_from(count).ok().map(f64::from)
+}
+
+fn open_files_max() -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Under the names that Prometheus' own client libraries use.
+pub fn families() -> Vec<MetricFamily> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str, value: Option<f64>| {
+        let Some(value) = value else { return };
+        let gauge = Gauge::new(name, help).expect("constant names are valid");
+        gauge.set(value);
+        registry.register(Box::new(gauge)).expect("each name is registered once");
+    };
+    if let Some(seconds) = cpu_seconds() {
+        let help = "Total user and system CPU time spent in seconds.";
+        let cpu = Counter::new("process_cpu_seconds_total", help).expect("a constant name");
+        cpu.inc_by(seconds);
+        registry.register(Box::new(cpu)).expect("each name is registered once");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "no process has 2^53 bytes")]
+    let resident = resident_bytes().map(|bytes| bytes as f64);
+    gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident);
+    gauge("process_open_fds", "Number of open file descriptors.", open_files());
+    let help = "Maximum number of open file descriptors.";
+    gauge("process_max_fds", help, open_files_max());
+    let started = STARTED.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+    let help = "Start time of the process since unix epoch in seconds.";
+    gauge("process_start_time_seconds", help, started);
+    registry.gather()
+}

@@ -1,0 +1,94 @@
+//! What HTTP needs from the process it runs in, as one trait, so that it can be tested without it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use odradek_broker::client::{Admin, Client, Principal};
+use prometheus::Registry;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::operations::Outcome;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceVerb {
+    Pause,
+    Resume,
+    Restart,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ListenerView {
+    pub name: String,
+    pub protocol: String,
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Rates {
+    pub records_in_per_s: f64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
+    pub requests_per_s: f64,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemoryView {
+    /// Bytes resident, where the system tells.
+    pub rss: Option<u64>,
+    pub cap: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DiskView {
+    /// Bytes of the log.
+    pub used: u64,
+    pub free: Option<u64>,
+}
+
+/// Something that is wrong now, or was lately, with what to do about it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ProblemView {
+    pub id: String,
+    pub what: String,
+    pub evidence: String,
+    pub fix: String,
+    pub count: u64,
+    /// RFC 3339.
+    pub last: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Overview {
+    pub version: String,
+    pub uptime_s: u64,
+    pub listeners: Vec<ListenerView>,
+    pub rates: Rates,
+    pub memory: MemoryView,
+    pub disk: DiskView,
+    pub connections: usize,
+    pub problems: Vec<ProblemView>,
+    pub demo: bool,
+}
+
+#[async_trait]
+pub trait Services: Send + Sync + 'static {
+    fn client(&self, principal: &Principal) -> Arc<dyn Client>;
+    fn admin(&self, principal: &Principal) -> Arc<dyn Admin>;
+    async fn check_password(&self, user: &str, password: &str) -> Option<Principal>;
+    /// Broker id and `host:port`, as Kafka clients know it.
+    fn node(&self) -> (i32, String);
+    fn metrics(&self) -> Vec<Registry>;
+    /// Why records cannot be taken now, if so.
+    fn unready(&self) -> Option<String>;
+    fn overview(&self) -> Overview;
+    /// Odd and failed connections, newest first.
+    fn connections(&self) -> Vec<Value>;
+    fn sources(&self) -> Vec<Value>;
+    async fn command(&self, source: &str, verb: SourceVerb) -> Outcome<()>;
+    fn processors(&self) -> Vec<Value>;
+    /// The topics that hold the models' reports.
+    fn model_topics(&self) -> Vec<String>;
+    /// The topic that `GetKafkaData` serves.
+    fn get_kafka_data_topic(&self) -> Option<String>;
+}
