@@ -48,7 +48,9 @@ class Message:
 
     def struct(self, name, fields):
         """Emits the struct's fields, its own structs first, and returns the constant's name."""
-        constant = f"{self.prefix}_{snake(name).upper()}" if name else self.prefix
+        constant = snake(name).upper() if name else self.prefix
+        if not constant.startswith(self.prefix):
+            constant = f"{self.prefix}_{constant}"
         if constant not in self.done:
             self.done.add(constant)
             rows = [self.field(field) for field in fields]

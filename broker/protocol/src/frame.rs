@@ -2,9 +2,9 @@
 //!
 //! A frame is a 32-bit length and that many bytes: a header, then a body. The header of a request
 //! has the flexible form (version 2, with tagged fields) from the API's first flexible version on;
-//! the header of a response (version 1) too, except that of ApiVersions, which a client reads before
-//! it knows what the broker speaks (KIP-511). Request header version 0, without a client id, belonged
-//! to ControlledShutdown alone, which Kafka 4 no longer has.
+//! so does the header of a response (version 1), except that of ApiVersions, which a client reads
+//! before it knows what the broker speaks (KIP-511). Request header version 0, without a client id,
+//! belonged to ControlledShutdown alone, which Kafka 4 no longer has.
 
 use bytes::{BufMut, Bytes};
 use kafka_protocol::messages::{
@@ -94,8 +94,8 @@ pub fn put_response_header(out: &mut impl BufMut, api_key: i16, version: i16, co
     }
 }
 
-/// The versions for which both the request and the response can be decoded and encoded: kafka-protocol's
-/// own table of versions is wider than its requests (OffsetCommit, OffsetFetch, InitProducerId).
+/// Oldest and newest version that both the request and the response have. The crate's own table is
+/// wider than its requests (OffsetCommit, OffsetFetch, InitProducerId).
 pub fn versions(api_key: i16) -> Option<(i16, i16)> {
     let key = ApiKey::try_from(api_key).ok()?;
     let VersionRange { min, max } = key.valid_versions();

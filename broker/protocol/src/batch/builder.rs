@@ -12,7 +12,7 @@ use crate::compression::{self, Compression};
 use crate::wire::{put_varint, put_varlong, varlong_bytes};
 
 /// Records are encoded as they are pushed, behind room for the header; an uncompressed batch is
-/// never copied again. The caller keeps a batch below 2 GiB ([`BatchBuilder::bytes`] tells its size).
+/// never copied again. The caller keeps a batch below 2 GiB: [`BatchBuilder::bytes`] is its size.
 #[derive(Debug)]
 pub struct BatchBuilder {
     compression: Compression,

@@ -1,5 +1,5 @@
-//! The records inside a batch, decoded. Keys, values and headers are slices of one buffer: the batch
-//! itself, or its decompressed payload.
+//! The records inside a batch, decoded. Keys, values and headers are slices of one buffer: of the
+//! batch itself, or of its decompressed payload.
 
 use bytes::Bytes;
 

@@ -34,7 +34,7 @@ const PRODUCE: &[Field] = &[
 ];
 const FETCH_REPLICA_STATE: &[Field] =
     &[field(15, 99, Kind::Fixed(4)), field(15, 99, Kind::Fixed(8))];
-const FETCH_FETCH_PARTITION: &[Field] = &[
+const FETCH_PARTITION: &[Field] = &[
     field(0, 99, Kind::Fixed(4)),
     field(9, 99, Kind::Fixed(4)),
     field(0, 99, Kind::Fixed(8)),
@@ -44,14 +44,14 @@ const FETCH_FETCH_PARTITION: &[Field] = &[
     field(17, 99, Kind::Fixed(16)).tagged(0, 17, 99),
     field(18, 99, Kind::Fixed(8)).tagged(1, 18, 99),
 ];
-const FETCH_FETCH_TOPIC: &[Field] = &[
+const FETCH_TOPIC: &[Field] = &[
     field(0, 12, Kind::String),
     field(13, 99, Kind::Fixed(16)),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(FETCH_FETCH_PARTITION),
+            &Kind::Struct(FETCH_PARTITION),
             size_of::<messages::fetch_request::FetchPartition>(),
         ),
     ),
@@ -74,10 +74,7 @@ const FETCH: &[Field] = &[
     field(
         0,
         99,
-        Kind::Array(
-            &Kind::Struct(FETCH_FETCH_TOPIC),
-            size_of::<messages::fetch_request::FetchTopic>(),
-        ),
+        Kind::Array(&Kind::Struct(FETCH_TOPIC), size_of::<messages::fetch_request::FetchTopic>()),
     ),
     field(
         7,
@@ -89,15 +86,15 @@ const FETCH: &[Field] = &[
     ),
     field(11, 99, Kind::String),
 ];
-const LIST_OFFSETS_LIST_OFFSETS_PARTITION: &[Field] =
+const LIST_OFFSETS_PARTITION: &[Field] =
     &[field(0, 99, Kind::Fixed(4)), field(4, 99, Kind::Fixed(4)), field(0, 99, Kind::Fixed(8))];
-const LIST_OFFSETS_LIST_OFFSETS_TOPIC: &[Field] = &[
+const LIST_OFFSETS_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(LIST_OFFSETS_LIST_OFFSETS_PARTITION),
+            &Kind::Struct(LIST_OFFSETS_PARTITION),
             size_of::<messages::list_offsets_request::ListOffsetsPartition>(),
         ),
     ),
@@ -109,20 +106,20 @@ const LIST_OFFSETS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(LIST_OFFSETS_LIST_OFFSETS_TOPIC),
+            &Kind::Struct(LIST_OFFSETS_TOPIC),
             size_of::<messages::list_offsets_request::ListOffsetsTopic>(),
         ),
     ),
     field(10, 99, Kind::Fixed(4)),
 ];
-const METADATA_METADATA_REQUEST_TOPIC: &[Field] =
+const METADATA_REQUEST_TOPIC: &[Field] =
     &[field(10, 99, Kind::Fixed(16)), field(0, 99, Kind::String).nullable(10, 99)];
 const METADATA: &[Field] = &[
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(METADATA_METADATA_REQUEST_TOPIC),
+            &Kind::Struct(METADATA_REQUEST_TOPIC),
             size_of::<messages::metadata_request::MetadataRequestTopic>(),
         ),
     )
@@ -131,20 +128,20 @@ const METADATA: &[Field] = &[
     field(8, 10, Kind::Fixed(1)),
     field(8, 99, Kind::Fixed(1)),
 ];
-const OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
+const OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
     field(0, 99, Kind::Fixed(4)),
     field(0, 99, Kind::Fixed(8)),
     field(6, 99, Kind::Fixed(4)),
     field(0, 99, Kind::String).nullable(0, 99),
 ];
-const OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
+const OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
     field(0, 9, Kind::String),
     field(10, 99, Kind::Fixed(16)),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_PARTITION),
+            &Kind::Struct(OFFSET_COMMIT_REQUEST_PARTITION),
             size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(),
         ),
     ),
@@ -159,19 +156,19 @@ const OFFSET_COMMIT: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_COMMIT_OFFSET_COMMIT_REQUEST_TOPIC),
+            &Kind::Struct(OFFSET_COMMIT_REQUEST_TOPIC),
             size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(),
         ),
     ),
 ];
-const OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPIC: &[Field] =
+const OFFSET_FETCH_REQUEST_TOPIC: &[Field] =
     &[field(0, 7, Kind::String), field(0, 7, Kind::Array(&Kind::Fixed(4), size_of::<i32>()))];
-const OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPICS: &[Field] = &[
+const OFFSET_FETCH_REQUEST_TOPICS: &[Field] = &[
     field(8, 9, Kind::String),
     field(10, 99, Kind::Fixed(16)),
     field(8, 99, Kind::Array(&Kind::Fixed(4), size_of::<i32>())),
 ];
-const OFFSET_FETCH_OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
+const OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
     field(8, 99, Kind::String),
     field(9, 99, Kind::String).nullable(9, 99),
     field(9, 99, Kind::Fixed(4)),
@@ -179,7 +176,7 @@ const OFFSET_FETCH_OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
         8,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPICS),
+            &Kind::Struct(OFFSET_FETCH_REQUEST_TOPICS),
             size_of::<messages::offset_fetch_request::OffsetFetchRequestTopics>(),
         ),
     )
@@ -191,7 +188,7 @@ const OFFSET_FETCH: &[Field] = &[
         0,
         7,
         Kind::Array(
-            &Kind::Struct(OFFSET_FETCH_OFFSET_FETCH_REQUEST_TOPIC),
+            &Kind::Struct(OFFSET_FETCH_REQUEST_TOPIC),
             size_of::<messages::offset_fetch_request::OffsetFetchRequestTopic>(),
         ),
     )
@@ -200,7 +197,7 @@ const OFFSET_FETCH: &[Field] = &[
         8,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_FETCH_OFFSET_FETCH_REQUEST_GROUP),
+            &Kind::Struct(OFFSET_FETCH_REQUEST_GROUP),
             size_of::<messages::offset_fetch_request::OffsetFetchRequestGroup>(),
         ),
     ),
@@ -211,7 +208,7 @@ const FIND_COORDINATOR: &[Field] = &[
     field(1, 99, Kind::Fixed(1)),
     field(4, 99, Kind::Array(&Kind::String, size_of::<Bytes>())),
 ];
-const JOIN_GROUP_JOIN_GROUP_REQUEST_PROTOCOL: &[Field] =
+const JOIN_GROUP_REQUEST_PROTOCOL: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::Bytes)];
 const JOIN_GROUP: &[Field] = &[
     field(0, 99, Kind::String),
@@ -224,7 +221,7 @@ const JOIN_GROUP: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(JOIN_GROUP_JOIN_GROUP_REQUEST_PROTOCOL),
+            &Kind::Struct(JOIN_GROUP_REQUEST_PROTOCOL),
             size_of::<messages::join_group_request::JoinGroupRequestProtocol>(),
         ),
     ),
@@ -253,7 +250,7 @@ const LEAVE_GROUP: &[Field] = &[
         ),
     ),
 ];
-const SYNC_GROUP_SYNC_GROUP_REQUEST_ASSIGNMENT: &[Field] =
+const SYNC_GROUP_REQUEST_ASSIGNMENT: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::Bytes)];
 const SYNC_GROUP: &[Field] = &[
     field(0, 99, Kind::String),
@@ -266,7 +263,7 @@ const SYNC_GROUP: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(SYNC_GROUP_SYNC_GROUP_REQUEST_ASSIGNMENT),
+            &Kind::Struct(SYNC_GROUP_REQUEST_ASSIGNMENT),
             size_of::<messages::sync_group_request::SyncGroupRequestAssignment>(),
         ),
     ),
@@ -330,15 +327,15 @@ const DELETE_TOPICS: &[Field] = &[
     field(0, 5, Kind::Array(&Kind::String, size_of::<Bytes>())),
     field(0, 99, Kind::Fixed(4)),
 ];
-const DELETE_RECORDS_DELETE_RECORDS_PARTITION: &[Field] =
+const DELETE_RECORDS_PARTITION: &[Field] =
     &[field(0, 99, Kind::Fixed(4)), field(0, 99, Kind::Fixed(8))];
-const DELETE_RECORDS_DELETE_RECORDS_TOPIC: &[Field] = &[
+const DELETE_RECORDS_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(DELETE_RECORDS_DELETE_RECORDS_PARTITION),
+            &Kind::Struct(DELETE_RECORDS_PARTITION),
             size_of::<messages::delete_records_request::DeleteRecordsPartition>(),
         ),
     ),
@@ -348,7 +345,7 @@ const DELETE_RECORDS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(DELETE_RECORDS_DELETE_RECORDS_TOPIC),
+            &Kind::Struct(DELETE_RECORDS_TOPIC),
             size_of::<messages::delete_records_request::DeleteRecordsTopic>(),
         ),
     ),
@@ -386,9 +383,9 @@ const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
         ),
     ),
 ];
-const ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TOPIC: &[Field] =
+const ADD_PARTITIONS_TO_TXN_TOPIC: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::Array(&Kind::Fixed(4), size_of::<i32>()))];
-const ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TRANSACTION: &[Field] = &[
+const ADD_PARTITIONS_TO_TXN_TRANSACTION: &[Field] = &[
     field(4, 99, Kind::String),
     field(4, 99, Kind::Fixed(8)),
     field(4, 99, Kind::Fixed(2)),
@@ -397,7 +394,7 @@ const ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TRANSACTION: &[Field] = &[
         4,
         99,
         Kind::Array(
-            &Kind::Struct(ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TOPIC),
+            &Kind::Struct(ADD_PARTITIONS_TO_TXN_TOPIC),
             size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic>(),
         ),
     ),
@@ -407,7 +404,7 @@ const ADD_PARTITIONS_TO_TXN: &[Field] = &[
         4,
         99,
         Kind::Array(
-            &Kind::Struct(ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TRANSACTION),
+            &Kind::Struct(ADD_PARTITIONS_TO_TXN_TRANSACTION),
             size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction>(),
         ),
     ),
@@ -418,7 +415,7 @@ const ADD_PARTITIONS_TO_TXN: &[Field] = &[
         0,
         3,
         Kind::Array(
-            &Kind::Struct(ADD_PARTITIONS_TO_TXN_ADD_PARTITIONS_TO_TXN_TOPIC),
+            &Kind::Struct(ADD_PARTITIONS_TO_TXN_TOPIC),
             size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic>(),
         ),
     ),
@@ -459,19 +456,19 @@ const WRITE_TXN_MARKERS: &[Field] = &[field(
         size_of::<messages::write_txn_markers_request::WritableTxnMarker>(),
     ),
 )];
-const TXN_OFFSET_COMMIT_TXN_OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
+const TXN_OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
     field(0, 99, Kind::Fixed(4)),
     field(0, 99, Kind::Fixed(8)),
     field(2, 99, Kind::Fixed(4)),
     field(0, 99, Kind::String).nullable(0, 99),
 ];
-const TXN_OFFSET_COMMIT_TXN_OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
+const TXN_OFFSET_COMMIT_REQUEST_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(TXN_OFFSET_COMMIT_TXN_OFFSET_COMMIT_REQUEST_PARTITION),
+            &Kind::Struct(TXN_OFFSET_COMMIT_REQUEST_PARTITION),
             size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition>(),
         ),
     ),
@@ -488,7 +485,7 @@ const TXN_OFFSET_COMMIT: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(TXN_OFFSET_COMMIT_TXN_OFFSET_COMMIT_REQUEST_TOPIC),
+            &Kind::Struct(TXN_OFFSET_COMMIT_REQUEST_TOPIC),
             size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic>(),
         ),
     ),
@@ -519,7 +516,7 @@ const CREATE_ACLS: &[Field] = &[field(
         size_of::<messages::create_acls_request::AclCreation>(),
     ),
 )];
-const DELETE_ACLS_DELETE_ACLS_FILTER: &[Field] = &[
+const DELETE_ACLS_FILTER: &[Field] = &[
     field(0, 99, Kind::Fixed(1)),
     field(0, 99, Kind::String).nullable(0, 99),
     field(1, 99, Kind::Fixed(1)),
@@ -532,11 +529,11 @@ const DELETE_ACLS: &[Field] = &[field(
     0,
     99,
     Kind::Array(
-        &Kind::Struct(DELETE_ACLS_DELETE_ACLS_FILTER),
+        &Kind::Struct(DELETE_ACLS_FILTER),
         size_of::<messages::delete_acls_request::DeleteAclsFilter>(),
     ),
 )];
-const DESCRIBE_CONFIGS_DESCRIBE_CONFIGS_RESOURCE: &[Field] = &[
+const DESCRIBE_CONFIGS_RESOURCE: &[Field] = &[
     field(0, 99, Kind::Fixed(1)),
     field(0, 99, Kind::String),
     field(0, 99, Kind::Array(&Kind::String, size_of::<Bytes>())).nullable(0, 99),
@@ -546,7 +543,7 @@ const DESCRIBE_CONFIGS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(DESCRIBE_CONFIGS_DESCRIBE_CONFIGS_RESOURCE),
+            &Kind::Struct(DESCRIBE_CONFIGS_RESOURCE),
             size_of::<messages::describe_configs_request::DescribeConfigsResource>(),
         ),
     ),
@@ -555,7 +552,7 @@ const DESCRIBE_CONFIGS: &[Field] = &[
 ];
 const ALTER_CONFIGS_ALTERABLE_CONFIG: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::String).nullable(0, 99)];
-const ALTER_CONFIGS_ALTER_CONFIGS_RESOURCE: &[Field] = &[
+const ALTER_CONFIGS_RESOURCE: &[Field] = &[
     field(0, 99, Kind::Fixed(1)),
     field(0, 99, Kind::String),
     field(
@@ -572,7 +569,7 @@ const ALTER_CONFIGS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(ALTER_CONFIGS_ALTER_CONFIGS_RESOURCE),
+            &Kind::Struct(ALTER_CONFIGS_RESOURCE),
             size_of::<messages::alter_configs_request::AlterConfigsResource>(),
         ),
     ),
@@ -611,16 +608,16 @@ const DESCRIBE_LOG_DIRS: &[Field] = &[field(
 )
 .nullable(0, 99)];
 const SASL_AUTHENTICATE: &[Field] = &[field(0, 99, Kind::Bytes)];
-const CREATE_PARTITIONS_CREATE_PARTITIONS_ASSIGNMENT: &[Field] =
+const CREATE_PARTITIONS_ASSIGNMENT: &[Field] =
     &[field(0, 99, Kind::Array(&Kind::Fixed(4), size_of::<i32>()))];
-const CREATE_PARTITIONS_CREATE_PARTITIONS_TOPIC: &[Field] = &[
+const CREATE_PARTITIONS_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(0, 99, Kind::Fixed(4)),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(CREATE_PARTITIONS_CREATE_PARTITIONS_ASSIGNMENT),
+            &Kind::Struct(CREATE_PARTITIONS_ASSIGNMENT),
             size_of::<messages::create_partitions_request::CreatePartitionsAssignment>(),
         ),
     )
@@ -631,7 +628,7 @@ const CREATE_PARTITIONS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(CREATE_PARTITIONS_CREATE_PARTITIONS_TOPIC),
+            &Kind::Struct(CREATE_PARTITIONS_TOPIC),
             size_of::<messages::create_partitions_request::CreatePartitionsTopic>(),
         ),
     ),
@@ -656,13 +653,13 @@ const CREATE_DELEGATION_TOKEN: &[Field] = &[
 const RENEW_DELEGATION_TOKEN: &[Field] = &[field(0, 99, Kind::Bytes), field(0, 99, Kind::Fixed(8))];
 const EXPIRE_DELEGATION_TOKEN: &[Field] =
     &[field(0, 99, Kind::Bytes), field(0, 99, Kind::Fixed(8))];
-const DESCRIBE_DELEGATION_TOKEN_DESCRIBE_DELEGATION_TOKEN_OWNER: &[Field] =
+const DESCRIBE_DELEGATION_TOKEN_OWNER: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::String)];
 const DESCRIBE_DELEGATION_TOKEN: &[Field] = &[field(
     0,
     99,
     Kind::Array(
-        &Kind::Struct(DESCRIBE_DELEGATION_TOKEN_DESCRIBE_DELEGATION_TOKEN_OWNER),
+        &Kind::Struct(DESCRIBE_DELEGATION_TOKEN_OWNER),
         size_of::<messages::describe_delegation_token_request::DescribeDelegationTokenOwner>(),
     ),
 )
@@ -738,7 +735,7 @@ const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
         ),
     ),
 ];
-const LIST_PARTITION_REASSIGNMENTS_LIST_PARTITION_REASSIGNMENTS_TOPICS: &[Field] =
+const LIST_PARTITION_REASSIGNMENTS_TOPICS: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::Array(&Kind::Fixed(4), size_of::<i32>()))];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
     field(0, 99, Kind::Fixed(4)),
@@ -746,7 +743,7 @@ const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(LIST_PARTITION_REASSIGNMENTS_LIST_PARTITION_REASSIGNMENTS_TOPICS),
+            &Kind::Struct(LIST_PARTITION_REASSIGNMENTS_TOPICS),
             size_of::<
                 messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics,
             >(),
@@ -754,14 +751,14 @@ const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
     )
     .nullable(0, 99),
 ];
-const OFFSET_DELETE_OFFSET_DELETE_REQUEST_PARTITION: &[Field] = &[field(0, 99, Kind::Fixed(4))];
-const OFFSET_DELETE_OFFSET_DELETE_REQUEST_TOPIC: &[Field] = &[
+const OFFSET_DELETE_REQUEST_PARTITION: &[Field] = &[field(0, 99, Kind::Fixed(4))];
+const OFFSET_DELETE_REQUEST_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_DELETE_OFFSET_DELETE_REQUEST_PARTITION),
+            &Kind::Struct(OFFSET_DELETE_REQUEST_PARTITION),
             size_of::<messages::offset_delete_request::OffsetDeleteRequestPartition>(),
         ),
     ),
@@ -772,7 +769,7 @@ const OFFSET_DELETE: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(OFFSET_DELETE_OFFSET_DELETE_REQUEST_TOPIC),
+            &Kind::Struct(OFFSET_DELETE_REQUEST_TOPIC),
             size_of::<messages::offset_delete_request::OffsetDeleteRequestTopic>(),
         ),
     ),
@@ -1555,28 +1552,28 @@ const READ_SHARE_GROUP_STATE_SUMMARY: &[Field] = &[
         ),
     ),
 ];
-const DESCRIBE_SHARE_GROUP_OFFSETS_DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] =
+const DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] =
     &[field(0, 99, Kind::String), field(0, 99, Kind::Array(&Kind::Fixed(4), size_of::<i32>()))];
-const DESCRIBE_SHARE_GROUP_OFFSETS_DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_GROUP: &[Field] = &[field(0, 99, Kind::String), field(0, 99, Kind::Array(&Kind::Struct(DESCRIBE_SHARE_GROUP_OFFSETS_DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC), size_of::<messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestTopic>())).nullable(0, 99)];
+const DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_GROUP: &[Field] = &[field(0, 99, Kind::String), field(0, 99, Kind::Array(&Kind::Struct(DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC), size_of::<messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestTopic>())).nullable(0, 99)];
 const DESCRIBE_SHARE_GROUP_OFFSETS: &[Field] = &[field(
     0,
     99,
     Kind::Array(
-        &Kind::Struct(DESCRIBE_SHARE_GROUP_OFFSETS_DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_GROUP),
+        &Kind::Struct(DESCRIBE_SHARE_GROUP_OFFSETS_REQUEST_GROUP),
         size_of::<
             messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup,
         >(),
     ),
 )];
-const ALTER_SHARE_GROUP_OFFSETS_ALTER_SHARE_GROUP_OFFSETS_REQUEST_PARTITION: &[Field] =
+const ALTER_SHARE_GROUP_OFFSETS_REQUEST_PARTITION: &[Field] =
     &[field(0, 99, Kind::Fixed(4)), field(0, 99, Kind::Fixed(8))];
-const ALTER_SHARE_GROUP_OFFSETS_ALTER_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] = &[
+const ALTER_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(ALTER_SHARE_GROUP_OFFSETS_ALTER_SHARE_GROUP_OFFSETS_REQUEST_PARTITION),
+            &Kind::Struct(ALTER_SHARE_GROUP_OFFSETS_REQUEST_PARTITION),
             size_of::<
                 messages::alter_share_group_offsets_request::AlterShareGroupOffsetsRequestPartition,
             >(),
@@ -1589,22 +1586,21 @@ const ALTER_SHARE_GROUP_OFFSETS: &[Field] = &[
         0,
         99,
         Kind::Array(
-            &Kind::Struct(ALTER_SHARE_GROUP_OFFSETS_ALTER_SHARE_GROUP_OFFSETS_REQUEST_TOPIC),
+            &Kind::Struct(ALTER_SHARE_GROUP_OFFSETS_REQUEST_TOPIC),
             size_of::<
                 messages::alter_share_group_offsets_request::AlterShareGroupOffsetsRequestTopic,
             >(),
         ),
     ),
 ];
-const DELETE_SHARE_GROUP_OFFSETS_DELETE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] =
-    &[field(0, 99, Kind::String)];
+const DELETE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC: &[Field] = &[field(0, 99, Kind::String)];
 const DELETE_SHARE_GROUP_OFFSETS: &[Field] = &[
     field(0, 99, Kind::String),
     field(
         0,
         99,
         Kind::Array(
-            &Kind::Struct(DELETE_SHARE_GROUP_OFFSETS_DELETE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC),
+            &Kind::Struct(DELETE_SHARE_GROUP_OFFSETS_REQUEST_TOPIC),
             size_of::<
                 messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic,
             >(),
