@@ -1,0 +1,36 @@
+//! Dead letters: input that could not be decoded, kept as it came, with the reason in headers.
+//!
+//! | header | value |
+//! | --- | --- |
+//! | `odradek.error.reason` | a short word, the label of the metric: `csv`, `time`, `time_range`, `json`, … |
+//! | `odradek.error.detail` | a sentence |
+//! | `odradek.error.source` | the source's name |
+//! | `odradek.error.line` | the line in the file (csv only) |
+
+use bytes::Bytes;
+use odradek_broker::client::Record;
+
+pub(crate) struct DeadLetter<'a> {
+    pub reason: &'static str,
+    pub detail: &'a str,
+    pub source: &'a str,
+    pub line: Option<u64>,
+}
+
+impl DeadLetter<'_> {
+    /// The record's timestamp is the time of the failure: the event's own may be the trouble.
+    pub fn record(&self, input: Bytes, now_ms: i64) -> Record {
+        let header = |name: &'static str, value: String| {
+            (Bytes::from_static(name.as_bytes()), Some(Bytes::from(value)))
+        };
+        let mut headers = vec![
+            header("odradek.error.reason", self.reason.to_owned()),
+            header("odradek.error.detail", self.detail.to_owned()),
+            header("odradek.error.source", self.source.to_owned()),
+        ];
+        if let Some(line) = self.line {
+            headers.push(header("odradek.error.line", line.to_string()));
+        }
+        Record { timestamp_ms: now_ms, key: None, value: Some(input), headers }
+    }
+}

@@ -1,0 +1,45 @@
+//! Presets: values for keys that a `[[source]]` leaves out. A preset is data; the one thing that
+//! Yahoo needs in code is the codec that its `decode` names.
+
+use crate::config::{
+    Codec, DecodeConfig, Format, KeepaliveConfig, Preset, SourceConfig, TimeConfig, TimeUnit,
+};
+use crate::span::Span;
+
+/// The configuration with the preset's values where it had none.
+pub(crate) fn filled(mut config: SourceConfig) -> SourceConfig {
+    match config.preset {
+        Some(Preset::Yahoo) => fill_yahoo(&mut config),
+        None => {}
+    }
+    config
+}
+
+fn fill_yahoo(config: &mut SourceConfig) {
+    let seconds = |seconds| Span(std::time::Duration::from_secs(seconds));
+    let format = *config.format.get_or_insert(Format::Yliveticker);
+    let (time, volume) = match format {
+        Format::Yliveticker | Format::Full => ("timestamp", "dayVolume"),
+        Format::Yfinance => ("time", "day_volume"),
+    };
+    set(&mut config.url, "wss://streamer.finance.yahoo.com/?version=2");
+    set(&mut config.origin, "https://finance.yahoo.com");
+    set(&mut config.key, "{id}");
+    config.on_open.get_or_insert_with(|| vec![r#"{"subscribe":{symbols}}"#.to_owned()]);
+    config.decode.get_or_insert(DecodeConfig { codec: Codec::Yahoo, filter: None, explode: None });
+    config.time.get_or_insert_with(|| TimeConfig {
+        field: Some(time.to_owned()),
+        unit: Some(TimeUnit::Ms),
+        ..TimeConfig::default()
+    });
+    config.dedup.get_or_insert_with(|| [time, "price", volume].map(str::to_owned).to_vec());
+    // Yahoo closes sockets after 20 to 25 minutes.
+    config.recycle.get_or_insert(seconds(20 * 60));
+    let keepalive = config.keepalive.get_or_insert_with(KeepaliveConfig::default);
+    // yfinance's own client repeats the whole list every 15 s; without it, updates dry up.
+    keepalive.resend_on_open.get_or_insert(seconds(15));
+}
+
+fn set(value: &mut Option<String>, text: &str) {
+    value.get_or_insert_with(|| text.to_owned());
+}

@@ -1,0 +1,180 @@
+//! What a websocket source does, checked.
+
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+
+use super::decode::Decoder;
+use super::filter::Filter;
+use crate::config::{Codec, Floats, Format, SourceConfig};
+use crate::limits;
+use crate::problem::Problems;
+
+/// Some feeds refuse clients that name none.
+const USER_AGENT: &str =
+    concat!("Mozilla/5.0 (compatible; Odradek/", env!("CARGO_PKG_VERSION"), ")");
+
+#[derive(Debug, Clone)]
+pub(crate) struct WebsocketPlan {
+    pub url: Uri,
+    pub user_agent: HeaderValue,
+    pub origin: Option<HeaderValue>,
+    pub on_open: Vec<String>,
+    /// The symbols of each socket; one socket without symbols if there are none.
+    pub sockets: Vec<Vec<String>>,
+    pub ping: Duration,
+    pub idle_timeout: Duration,
+    pub resend_on_open: Option<Duration>,
+    pub recycle: Option<Duration>,
+    pub quiet_after: Duration,
+    pub decoder: Decoder,
+    /// Fields of the document that tell a repetition; empty: none is recognised.
+    pub dedup: Vec<String>,
+}
+
+impl WebsocketPlan {
+    pub fn of(config: &SourceConfig, problems: &mut Problems) -> Option<Self> {
+        let url = url(config, problems);
+        let decoder = decoder(config, problems);
+        let user_agent = config.user_agent.as_deref().unwrap_or(USER_AGENT);
+        let user_agent = header("user_agent", user_agent, problems);
+        let origin = config.origin.as_deref().map(|origin| header("origin", origin, problems));
+        let symbols = config.symbols.clone().unwrap_or_default();
+        let on_open = config.on_open.clone().unwrap_or_default();
+        let wants_symbols = on_open.iter().any(|text| text.contains("{symbol"));
+        if wants_symbols && symbols.is_empty() {
+            problems.add("symbols", "is missing", "write for example symbols = [\"GM\", \"AAPL\"]");
+        }
+        let per_socket = config.symbols_per_socket.unwrap_or(100);
+        if per_socket == 0 || symbols.len().div_ceil(per_socket.max(1)) > limits::SOCKETS_MAX {
+            let most = limits::SOCKETS_MAX;
+            problems.add(
+                "symbols_per_socket",
+                format!("{per_socket} gives no socket or more than {most}"),
+                "raise it, or name fewer symbols",
+            );
+        }
+        let keepalive = config.keepalive.clone().unwrap_or_default();
+        let span = |span: Option<crate::span::Span>, default_s| {
+            span.map_or(Duration::from_secs(default_s), |span| span.0)
+        };
+        let (ping, idle_timeout) = (span(keepalive.ping, 15), span(keepalive.idle_timeout, 45));
+        if ping.is_zero() || idle_timeout <= ping {
+            problems.add(
+                "keepalive",
+                "needs 0s < ping < idle_timeout, or a quiet socket looks dead",
+                "write for example { ping = \"15s\", idle_timeout = \"45s\" }",
+            );
+        }
+        let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        Some(Self {
+            url: url?,
+            user_agent: user_agent?,
+            origin: origin.flatten(),
+            on_open,
+            sockets: sockets(&symbols, per_socket.max(1)),
+            ping,
+            idle_timeout,
+            resend_on_open: some(span(keepalive.resend_on_open, 0)),
+            recycle: some(span(config.recycle, 0)),
+            quiet_after: span(config.quiet_after, 60),
+            decoder: decoder?,
+            dedup: config.dedup.clone().unwrap_or_default(),
+        })
+    }
+
+    /// The texts to send on open for these symbols.
+    pub fn opening(&self, symbols: &[String]) -> Vec<String> {
+        let array = serde_json::Value::from(symbols).to_string();
+        let mut texts = Vec::new();
+        for text in &self.on_open {
+            let text = text.replace("{symbols}", &array);
+            if text.contains("{symbol}") {
+                texts.extend(symbols.iter().map(|symbol| {
+                    let quoted = serde_json::Value::from(symbol.as_str()).to_string();
+                    text.replace("{symbol}", quoted.trim_matches('"'))
+                }));
+            } else {
+                texts.push(text);
+            }
+        }
+        texts
+    }
+}
+
+fn sockets(symbols: &[String], per_socket: usize) -> Vec<Vec<String>> {
+    if symbols.is_empty() {
+        return vec![Vec::new()];
+    }
+    symbols.chunks(per_socket).map(<[String]>::to_vec).collect()
+}
+
+fn url(config: &SourceConfig, problems: &mut Problems) -> Option<Uri> {
+    let Some(text) = &config.url else {
+        problems.add("url", "is missing", "write the feed's wss:// address, or a preset");
+        return None;
+    };
+    let url = text.parse::<Uri>().ok();
+    let url = url.filter(|url| matches!(url.scheme_str(), Some("ws" | "wss")));
+    let url = url.filter(|url| url.host().is_some_and(|host| !host.is_empty()));
+    if url.is_none() {
+        problems.add("url", format!("{text:?} is no ws:// or wss:// address"), "correct it");
+    }
+    url
+}
+
+fn header(key: &'static str, text: &str, problems: &mut Problems) -> Option<HeaderValue> {
+    let value = HeaderValue::from_str(text).ok();
+    if value.is_none() {
+        problems.add(key, "has characters that no HTTP header takes", "use plain ASCII");
+    }
+    value
+}
+
+fn decoder(config: &SourceConfig, problems: &mut Problems) -> Option<Decoder> {
+    let Some(decode) = &config.decode else {
+        problems.add("decode", "is missing", "write for example { codec = \"json\" }");
+        return None;
+    };
+    let ten_keys = match config.compat.as_deref() {
+        None => false,
+        Some("0.3") => true,
+        Some(other) => {
+            problems.add("compat", format!("{other:?} is unknown"), "write \"0.3\" or remove it");
+            false
+        }
+    };
+    match decode.codec {
+        Codec::Yahoo => {
+            if decode.filter.is_some() || decode.explode.is_some() {
+                problems.add("decode", "where and explode are for codec = \"json\"", "remove them");
+            }
+            let format = config.format.unwrap_or(Format::Yliveticker);
+            if ten_keys && format != Format::Yliveticker {
+                problems.add("compat", "is for format = \"yliveticker\"", "remove it");
+            }
+            // protobuf's own JSON, which yfinance hands on, writes the shortest form.
+            let usual = match format {
+                Format::Yfinance => Floats::Shortest,
+                Format::Yliveticker | Format::Full => Floats::Widened,
+            };
+            Some(Decoder::Yahoo { format, ten_keys, floats: config.floats.unwrap_or(usual) })
+        }
+        Codec::Json => {
+            for (key, set) in [("format", config.format.is_some()), ("compat", ten_keys)] {
+                if set {
+                    problems.add(key, "is for codec = \"yahoo\"", "remove it");
+                }
+            }
+            let filter = match decode.filter.as_deref().map(Filter::parse).transpose() {
+                Ok(filter) => filter,
+                Err(what) => {
+                    let fix = "write for example \"channel == 'trade'\"";
+                    problems.add("decode.where", what, fix);
+                    None
+                }
+            };
+            Some(Decoder::Json { filter, explode: decode.explode.clone() })
+        }
+    }
+}
