@@ -104,7 +104,8 @@ def apache_command(properties, data, heap="1g"):
         "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
     )
     lines["listener.security.protocol.map"] = protocols + ",CONTROLLER:PLAINTEXT"
-    if "inter.broker.listener.name" not in lines:
+    named = {"inter.broker.listener.name", "security.inter.broker.protocol"} & lines.keys()
+    if not named:
         lines["inter.broker.listener.name"] = lines["listeners"].split("://")[0]
     properties.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
     if not (data / "meta.properties").exists():

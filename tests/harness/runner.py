@@ -170,7 +170,8 @@ def run_suites(suites, options, provided, count):
 def pytest(name, options, environment, report):
     command = [
         environment["ODRADEK_TEST_PYTHON"], "-m", "pytest", "-v", "--tb=short", "-rN",
-        "--no-header", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", "--durations=5",
+        "--no-header", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider",
+        "-p", "no:logging", "--durations=5",
         f"--junitxml={report}", f"--rootdir={TESTS}", str(SUITES / f"test_{name}.py"),
     ]
     if options.only:

@@ -1,0 +1,173 @@
+"""SSL and SASL_SSL with PEM files, for Python, librdkafka and Java; a wrong CA is refused."""
+
+import ssl
+import socket
+import uuid
+
+import confluent_kafka
+import pytest
+from harness import certificates, java
+from harness.broker import APACHE, Broker, free_port, wait_for
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from test_clients import JAAS
+
+pytestmark = pytest.mark.needs("openssl")
+VALUES = [b"value %d" % index for index in range(200)]
+
+
+@pytest.fixture(scope="module")
+def broker(folders):
+    folder = folders()
+    certificates.authority(folder, "ca")
+    certificates.authority(folder, "other")
+    pem = certificates.server(folder, "ca")
+    plain, tls, sasl_tls = free_port(), free_port(), free_port()
+    properties = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},"
+                     f"SASL_SSL://127.0.0.1:{sasl_tls}",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(pem),
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": JAAS,
+    }
+    with Broker(folder=folder, properties=properties) as broker:
+        broker.tls, broker.sasl_tls = f"127.0.0.1:{tls}", f"127.0.0.1:{sasl_tls}"
+        yield broker
+
+
+def python_options(broker, protocol, ca="ca"):
+    options = {
+        "bootstrap_servers": broker.tls if protocol == "SSL" else broker.sasl_tls,
+        "security_protocol": protocol,
+        "ssl_cafile": str(broker.folder / f"{ca}.pem"),
+    }
+    if protocol == "SASL_SSL":
+        options |= {"sasl_mechanism": "PLAIN", "sasl_plain_username": "alice",
+                    "sasl_plain_password": "alice-secret"}
+    return options
+
+
+def librdkafka_options(broker, protocol, ca="ca"):
+    options = {
+        "bootstrap.servers": broker.tls if protocol == "SSL" else broker.sasl_tls,
+        "security.protocol": protocol,
+        "ssl.ca.location": str(broker.folder / f"{ca}.pem"),
+    }
+    if protocol == "SASL_SSL":
+        options |= {"sasl.mechanism": "PLAIN", "sasl.username": "alice",
+                    "sasl.password": "alice-secret"}
+    return options
+
+
+def java_options(broker, protocol, ca="ca"):
+    lines = [
+        f"security.protocol={protocol}",
+        "ssl.truststore.type=PEM",
+        f"ssl.truststore.location={broker.folder / ca}.pem",
+    ]
+    if protocol == "SASL_SSL":
+        lines += [
+            "sasl.mechanism=PLAIN",
+            "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required "
+            'username="alice" password="alice-secret";',
+        ]
+    path = broker.folder / f"{protocol}-{ca}.properties"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_kafka_python_produces_and_consumes(broker, protocol):
+    topic = f"tls-{uuid.uuid4().hex[:8]}"
+    producer = KafkaProducer(**python_options(broker, protocol))
+    for value in VALUES:
+        producer.send(topic, value)
+    producer.close()
+    consumer = KafkaConsumer(topic, auto_offset_reset="earliest", consumer_timeout_ms=20000,
+                             **python_options(broker, protocol))
+    got = [next(consumer).value for _ in VALUES]
+    consumer.close()
+    assert got == VALUES
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_librdkafka_produces(broker, protocol):
+    producer = confluent_kafka.Producer(librdkafka_options(broker, protocol))
+    delivered = []
+    for value in VALUES:
+        producer.produce(f"tls-{protocol}", value,
+                         on_delivery=lambda error, _: delivered.append(error))
+    assert producer.flush(30) == 0
+    assert delivered == [None] * len(VALUES)
+
+
+@pytest.mark.needs("kafka-4.3.0")
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_java_produces_and_consumes(broker, protocol):
+    topic = f"tls-{uuid.uuid4().hex[:8]}"
+    bootstrap = broker.tls if protocol == "SSL" else broker.sasl_tls
+    options = java_options(broker, protocol)
+    java.tool("4.3.0", "console-producer", "--bootstrap-server", bootstrap, "--topic", topic,
+              "--command-config", options, stdin="one\ntwo\n")
+    got = java.tool("4.3.0", "console-consumer", "--bootstrap-server", bootstrap, "--topic", topic,
+                    "--command-config", options, "--from-beginning", "--max-messages", "2",
+                    "--timeout-ms", "30000")
+    assert got.stdout.splitlines() == ["one", "two"]
+
+
+def broker_says(broker, since, *words):
+    """A line of the broker's log, written since, that holds one of the words."""
+    if APACHE:
+        return
+
+    def line():
+        said = broker.log()[since:].lower().splitlines()
+        return [one for one in said if any(word in one for word in words)]
+
+    wait_for(f"a log line with one of {words}", line, 10)
+
+
+def test_a_wrong_ca_is_refused_by_python_with_a_clear_message(broker):
+    since = len(broker.log())
+    with pytest.raises(KafkaError):
+        KafkaProducer(bootstrap_timeout_ms=4000, **python_options(broker, "SSL", ca="other"))
+    broker_says(broker, since, "unknown ca", "unknownca", "unknown_ca", "certificate")
+    context = ssl.create_default_context(cafile=str(broker.folder / "other.pem"))
+    host, port = broker.tls.split(":")
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
+        with socket.create_connection((host, int(port)), timeout=10) as plain:
+            context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_a_wrong_ca_is_refused_by_librdkafka_with_a_clear_message(broker):
+    errors = []
+    since = len(broker.log())
+    producer = confluent_kafka.Producer({
+        **librdkafka_options(broker, "SASL_SSL", ca="other"), "error_cb": errors.append})
+    wait_for("an error", lambda: producer.poll(0.1) or errors, 20)
+    assert errors[0].code() == confluent_kafka.KafkaError._SSL, errors
+    assert "certificate" in errors[0].str()
+    broker_says(broker, since, "unknown ca", "unknownca", "unknown_ca", "certificate")
+
+
+@pytest.mark.needs("kafka-4.3.0")
+def test_a_wrong_ca_is_refused_by_java_with_a_clear_message(broker):
+    since = len(broker.log())
+    done = java.tool("4.3.0", "topics", "--bootstrap-server", broker.tls, "--list",
+                     "--command-config", java_options(broker, "SSL", ca="other"), check=False)
+    assert done.returncode != 0
+    assert "SSL handshake failed" in done.stdout + done.stderr
+    broker_says(broker, since, "certificate", "unknown ca", "unknownca")
+
+
+def test_a_plain_client_on_the_tls_port_fails_and_others_go_on(broker):
+    since = len(broker.log())
+    errors = []
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker.tls,
+                                         "error_cb": errors.append})
+    wait_for("an error", lambda: producer.poll(0.1) or errors, 20)
+    broker_says(broker, since, "tls", "ssl")
+    producer = KafkaProducer(**python_options(broker, "SSL"))
+    assert producer.send("tls-others", b"x").get(10).offset >= 0
+    producer.close()
