@@ -14,6 +14,7 @@ mod fake;
 mod indicator;
 mod row;
 mod run;
+mod sink;
 mod telemetry;
 mod window;
 
@@ -30,6 +31,7 @@ pub use config::{
     Aroon, Bollinger, Config, ConfigError, CountConfig, Engine, IndicatorConfig, ModelConfig,
     ParquetConfig, Span, Target, TrainConfig, VolumeKind, WindowConfig,
 };
+pub use sink::{Gap, ParquetError, VerifiedPartition, VerifyReport, verify};
 pub use telemetry::{ProcessorStatus, State};
 
 use run::{Machine, Spec};
@@ -114,8 +116,11 @@ impl Analytics {
                 count::Counts::new(section, probe.clone()).map_err(|e| wrong(&name, e))?;
             self.spawn(client, spec, Box::new(machine), probe);
         }
-        if let Some(section) = config.parquet.first() {
-            return Err(wrong(&section.name, "[[parquet]] is not supported yet".to_owned()));
+        for section in config.parquet {
+            let probe = telemetry.processor(&section.name, "parquet", &section.input, &[]);
+            self.probes.push(probe.clone());
+            let task = sink::run(client.clone(), section, probe, self.stop.subscribe());
+            self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
         }
         if let Some(section) = config.model.first() {
             return Err(wrong(&section.name, "[[model]] is not supported yet".to_owned()));

@@ -37,6 +37,10 @@ struct Cursor {
 pub(crate) struct Step {
     pub partition: i32,
     pub records: Vec<StoredRecord>,
+    /// The cursor after this fetch.
+    pub next_offset: i64,
+    /// Offsets `from..to` that retention removed before they were read.
+    pub gap: Option<(i64, i64)>,
 }
 
 pub(super) async fn fetch(
@@ -92,11 +96,10 @@ impl<'a> Input<'a> {
             Ok(fetched) => fetched,
             Err(ClientError::OffsetOutOfRange { offset, start, end }) => {
                 let moved = report_gap(&self.topic, partition, offset, start, end);
-                if let Some(lost) = moved.lost {
-                    self.probe.gap_records.inc_by(lost);
-                }
-                cursor.offset = moved.offset;
-                return Ok(Step { partition, records: Vec::new() });
+                let gap = (offset < moved).then_some((offset, moved));
+                self.probe.gap_records.inc_by(gap.map_or(0, |(from, to)| to.abs_diff(from)));
+                cursor.offset = moved;
+                return Ok(Step { partition, records: Vec::new(), next_offset: moved, gap });
             }
             Err(error) => return Err(error.into()),
         };
@@ -106,7 +109,7 @@ impl<'a> Input<'a> {
         cursor.offset = fetched.next_offset.max(cursor.offset);
         cursor.high_watermark = fetched.high_watermark;
         self.probe.records.inc_by(records.len() as u64);
-        Ok(Step { partition, records })
+        Ok(Step { partition, records, next_offset: cursor.offset, gap: None })
     }
 
     /// An error if the topic is gone, another one, or has other partitions, so that the
@@ -124,23 +127,18 @@ impl<'a> Input<'a> {
     }
 }
 
-struct Moved {
-    offset: i64,
-    lost: Option<u64>,
-}
-
-fn report_gap(topic: &str, partition: i32, offset: i64, start: i64, end: i64) -> Moved {
+/// Where reading goes on, the log being `start..end`.
+fn report_gap(topic: &str, partition: i32, offset: i64, start: i64, end: i64) -> i64 {
     if offset < start {
-        let lost = start.abs_diff(offset);
         tracing::warn!(
             topic,
             partition,
-            lost,
+            lost = start.abs_diff(offset),
             from = offset,
             to = start,
             "retention removed records before analytics read them; reading goes on after the gap"
         );
-        return Moved { offset: start, lost: Some(lost) };
+        return start;
     }
     tracing::warn!(
         topic,
@@ -149,5 +147,5 @@ fn report_gap(topic: &str, partition: i32, offset: i64, start: i64, end: i64) ->
         end,
         "the log ends before the offset that analytics had reached; reading goes on at its end"
     );
-    Moved { offset: end, lost: None }
+    end
 }

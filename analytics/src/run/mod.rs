@@ -271,7 +271,7 @@ impl<'a> Round<'a> {
     async fn read_all(&mut self) -> Result<bool, RunError> {
         let mut any = false;
         for index in 0..self.input.partition_count() {
-            let Step { partition, records } = self.input.fetch(index).await?;
+            let Step { partition, records, .. } = self.input.fetch(index).await?;
             if !records.is_empty() {
                 any = true;
                 self.machine.absorb(partition, &records).await?;
