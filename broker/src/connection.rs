@@ -208,6 +208,7 @@ where
                 write(&mut self.writer, reply).await
             }
             Err(Close::NothingToSay) => Ok(()),
+            Err(Close::Diagnosed) => Err(End::Gone),
             Err(Close::Because(evidence)) => {
                 Err(End::Odd(Rejected { diagnosis: diagnose::UNDECODABLE_REQUEST, evidence }))
             }

@@ -21,13 +21,13 @@ use odradek_protocol::compression::Compression;
 use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
+use crate::auth::Users;
 use crate::config::{self, Config, TopicSettings};
 use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
 use crate::group::{self, GroupSettings};
 use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::sequence::Producers;
-use crate::auth::Users;
 use crate::state::{
     self, ClusterRecord, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION, STATE_TOPIC, StateKey,
     TopicRecord,

@@ -14,7 +14,7 @@ use odradek_protocol::guard;
 
 use crate::broker::Broker;
 use crate::diagnose;
-use crate::handlers::{self, Context, api_versions};
+use crate::handlers::{self, Context, api_versions, sasl_authenticate};
 use crate::reply::Reply;
 use crate::session::Session;
 
@@ -25,6 +25,8 @@ pub(crate) enum Close {
     Because(String),
     /// Nothing is wrong: a produce request with `acks=0` wants no answer.
     NothingToSay,
+    /// The connection cannot go on, and the diary has the reason already.
+    Diagnosed,
 }
 
 impl Close {
@@ -91,13 +93,13 @@ pub(crate) const APIS: &[Api] = &[
     // api!(sync_group::SyncGroupRequest, 0..=5),
     // api!(describe_groups::DescribeGroupsRequest, 0..=6),
     // api!(list_groups::ListGroupsRequest, 0..=5),
-    // api!(sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
+    api!(sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
     api!(api_versions::ApiVersionsRequest, 0..=4, before_login = true),
     api!(create_topics::CreateTopicsRequest, 2..=7),
     api!(delete_topics::DeleteTopicsRequest, 1..=6),
     api!(init_producer_id::InitProducerIdRequest, 0..=5),
     api!(describe_configs::DescribeConfigsRequest, 1..=4),
-    // api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
+    api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
     api!(create_partitions::CreatePartitionsRequest, 0..=3),
     // api!(delete_groups::DeleteGroupsRequest, 0..=2),
     api!(describe_cluster::DescribeClusterRequest, 0..=2),
@@ -160,6 +162,11 @@ pub(crate) fn dispatch(
     session: &Arc<Session>,
     mut frame: Bytes,
 ) -> Result<Accepted, Rejected> {
+    if let Some(answer) = sasl_authenticate::bare_token(broker, session, &frame) {
+        let key = ApiKey::SaslAuthenticate as i16;
+        let api = Api::find(key).expect("it stands in the table above");
+        return Ok(Accepted { api, answer });
+    }
     let Some((key, version)) = peek(&frame) else {
         let evidence = format!("a frame of {} bytes is too short for a header", frame.len());
         return rejected(diagnose::UNDECODABLE_REQUEST, evidence);

@@ -6,7 +6,6 @@ pub mod client;
 pub mod config;
 mod connection;
 mod core;
-#[path = "shim_diagnose.rs"]
 pub mod diagnose;
 mod dispatch;
 mod fetch_reply;
@@ -25,7 +24,6 @@ mod retention;
 mod sequence;
 mod session;
 mod state;
-#[path = "shim_tls.rs"]
 mod tls;
 mod topic_changes;
 mod topics;

@@ -33,6 +33,14 @@ impl Reply {
         Self { pieces }
     }
 
+    /// A length and these bytes, without a header: the tokens after SaslHandshake 0.
+    pub(crate) fn bare(token: Bytes) -> Self {
+        let mut prefix = BytesMut::with_capacity(4);
+        prefix.put_i32(i32::try_from(token.len()).unwrap_or(i32::MAX));
+        let pieces = [prefix.freeze(), token].into_iter().filter(|piece| !piece.is_empty());
+        Self { pieces: pieces.collect() }
+    }
+
     pub(crate) fn bytes_left(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use kafka_protocol::ResponseError;
 
+use crate::auth::SaslExchange;
 use crate::client::Principal;
 use crate::config::Listener;
 use crate::core::now_ms;
 use crate::partition::lock;
-use crate::auth::SaslExchange;
 
 #[derive(Debug)]
 pub(crate) enum Login {

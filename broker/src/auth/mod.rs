@@ -22,6 +22,22 @@ pub use verifier::Verifier;
 /// What a client is told when its login fails, in Kafka's words; the same for an unknown user.
 pub const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
 
+/// Whether a user of this name and password can exist; else why not.
+pub fn may_be_user(name: &str, password: &str) -> Result<(), &'static str> {
+    const NAME_BYTES_MAX: usize = 255;
+    match () {
+        () if name.is_empty() => Err("a user needs a name"),
+        () if name.len() > NAME_BYTES_MAX => Err("a user's name has at most 255 bytes"),
+        () if name.chars().any(char::is_control) => Err("a user's name has no control characters"),
+        () if password.is_empty() => {
+            Err("a user needs a password: clients cannot send an empty one")
+        }
+        // SASL/PLAIN ends the password there.
+        () if password.contains('\0') => Err("a password cannot hold the NUL character"),
+        () => Ok(()),
+    }
+}
+
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mechanism {

@@ -4,12 +4,12 @@
 //! made durable, then put here. Configured users win over stored ones of the same name.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::verifier::{Hash, Verifier};
 use crate::config::ConfigUser;
@@ -77,7 +77,7 @@ pub struct Users {
     /// connection of a client costs microseconds. Bound to the stored key: a changed password
     /// forgets it. One entry a user that exists.
     remembered: Mutex<HashMap<String, Vec<u8>>>,
-    derivations: Semaphore,
+    derivations: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Users {
@@ -94,7 +94,7 @@ impl Default for Users {
             known: RwLock::default(),
             secret,
             remembered: Mutex::default(),
-            derivations: Semaphore::new(DERIVATIONS_MAX),
+            derivations: Arc::new(Semaphore::new(DERIVATIONS_MAX)),
         }
     }
 }
@@ -168,8 +168,8 @@ impl Users {
     }
 
     /// A turn to derive; hold it while [`Self::check_plain`] or `SaslExchange::respond` runs.
-    pub async fn turn(&self) -> SemaphorePermit<'_> {
-        self.derivations.acquire().await.expect("the semaphore is never closed")
+    pub async fn turn(&self) -> OwnedSemaphorePermit {
+        self.derivations.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Is this the user's password? A wrong one and an unknown user take the same milliseconds.

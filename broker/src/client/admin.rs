@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::local::{Local, refused};
 use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
-use crate::auth::{Mechanism, UserRecord};
+use crate::auth::{Mechanism, UserRecord, may_be_user};
 use crate::client::Client;
 use crate::core::Core;
 use crate::state::StateKey;
@@ -59,21 +59,19 @@ impl Admin for Local {
     }
 
     async fn users(&self) -> Result<Vec<UserInfo>> {
-        let mechanisms = || Mechanism::ALL.iter().map(|m| m.name().to_owned()).collect();
-        let users = self.broker.core().users.list().into_iter();
-        Ok(users.map(|name| UserInfo { name, mechanisms: mechanisms() }).collect())
+        let mechanisms: Vec<String> = Mechanism::ALL.iter().map(|m| m.name().to_owned()).collect();
+        let names = self.broker.core().users.list().into_iter();
+        Ok(names.map(|name| UserInfo { name, mechanisms: mechanisms.clone() }).collect())
     }
 
     async fn set_user(&self, name: &str, password: &str) -> Result<()> {
-        if name.is_empty() || password.is_empty() {
-            let why = "a user needs a name and a password, neither of them empty";
-            return Err(ClientError::Refused(why.to_owned()));
-        }
         let core = self.broker.core();
+        may_be_user(name, password).map_err(|why| ClientError::Refused(why.to_owned()))?;
+        refuse_configured(&core, name)?;
         let secret = password.to_owned();
         // Deriving the verifiers costs milliseconds of CPU.
-        let derived = tokio::task::spawn_blocking(move || UserRecord::derive(&secret)).await;
-        let record = derived.map_err(|e| ClientError::Refused(e.to_string()))?;
+        let made = tokio::task::spawn_blocking(move || UserRecord::derive(&secret)).await;
+        let record = made.map_err(|e| ClientError::Refused(e.to_string()))?;
         let key = StateKey::User(name.to_owned());
         let written = core.put_state(vec![(key, Some(record.to_json().into()))]).await;
         written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
@@ -83,11 +81,7 @@ impl Admin for Local {
 
     async fn delete_user(&self, name: &str) -> Result<()> {
         let core = self.broker.core();
-        if core.users.is_configured(name) {
-            return Err(ClientError::Refused(format!(
-                "user {name:?} stands in the configuration file; remove the line there"
-            )));
-        }
+        refuse_configured(&core, name)?;
         if !core.users.contains(name) {
             return Err(ClientError::Refused(format!("there is no user {name:?}")));
         }
@@ -96,6 +90,15 @@ impl Admin for Local {
         core.users.remove(name);
         Ok(())
     }
+}
+
+/// Users of the configuration file are changed there.
+fn refuse_configured(core: &Core, name: &str) -> Result<()> {
+    if core.users.is_configured(name) {
+        let why = format!("the user {name:?} stands in the configuration (sasl.jaas.config)");
+        return Err(ClientError::Refused(format!("{why}: change it there")));
+    }
+    Ok(())
 }
 
 fn end_of(core: &Core, topic: &str, partition: i32) -> Option<i64> {

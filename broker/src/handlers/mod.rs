@@ -24,6 +24,8 @@ pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod produce;
+pub(crate) mod sasl_authenticate;
+pub(crate) mod sasl_handshake;
 
 /// What a handler may know about the request it answers.
 pub(crate) struct Context {
@@ -34,6 +36,14 @@ pub(crate) struct Context {
     pub client_id: String,
     pub correlation_id: i32,
     pub version: i16,
+}
+
+impl Context {
+    /// Takes note of something odd on this connection, in log and diary.
+    pub(crate) fn odd(&self, diagnosis: &'static str, evidence: &str) {
+        let Session { peer, listener, .. } = &*self.session;
+        self.broker.inner.diary.note(*peer, &listener.name, diagnosis, evidence);
+    }
 }
 
 /// KIP-320: what a client believes about the leader. -1 means that it does not say.

@@ -1,0 +1,198 @@
+//! Every diagnosis. Ids are stable: they stand in metrics, in the manual and in people's notes.
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Diagnosis {
+    pub id: &'static str,
+    pub title: &'static str,
+    pub what_happened: &'static str,
+    pub how_to_fix: &'static str,
+}
+
+pub const HTTP_ON_KAFKA_PORT: &str = "http-on-kafka-port";
+pub const TLS_ON_PLAIN_PORT: &str = "tls-on-plain-port";
+pub const PLAIN_ON_TLS_PORT: &str = "plain-on-tls-port";
+pub const SSH_ON_KAFKA_PORT: &str = "ssh-on-kafka-port";
+pub const OTHER_PROTOCOL: &str = "other-protocol";
+pub const GARBAGE: &str = "garbage";
+pub const TLS_HANDSHAKE_FAILED: &str = "tls-handshake-failed";
+pub const SASL_ON_PLAIN_LISTENER: &str = "sasl-on-plain-listener";
+pub const NO_SASL_ON_SASL_LISTENER: &str = "no-sasl-on-sasl-listener";
+pub const MECHANISM_NOT_ENABLED: &str = "mechanism-not-enabled";
+pub const WRONG_PASSWORD: &str = "wrong-password";
+pub const NO_USERS: &str = "no-users";
+pub const MALFORMED_LOGIN: &str = "malformed-login";
+pub const OVERSIZED_FRAME: &str = "oversized-frame";
+pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
+pub const UNSUPPORTED_VERSION: &str = "unsupported-version";
+pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
+
+pub const CATALOGUE: &[Diagnosis] = &[
+    Diagnosis {
+        id: HTTP_ON_KAFKA_PORT,
+        title: "HTTP on a Kafka port",
+        what_happened: "A browser, script or health check sent an HTTP request to a port that \
+                        speaks Kafka's protocol. Apache Kafka logs this as \"Invalid receive (size \
+                        = 1195725856\" (GET) or 1347375956 (POST).",
+        how_to_fix: "Use the HTTP port (odradek.http.listen, 8080 unless changed). Let health \
+                     checks ask /healthz there, or only open a TCP connection.",
+    },
+    Diagnosis {
+        id: TLS_ON_PLAIN_PORT,
+        title: "TLS on a listener without TLS",
+        what_happened: "The client began a TLS handshake on a PLAINTEXT or SASL_PLAINTEXT listener. \
+                        Apache Kafka logs this as \"Invalid receive (size = 369295616\", …617 or \
+                        369296129.",
+        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SASL_PLAINTEXT), or connect \
+                     to the port of an SSL or SASL_SSL listener. To give this listener TLS, map it to \
+                     SSL or SASL_SSL in listener.security.protocol.map and set \
+                     ssl.keystore.location.",
+    },
+    Diagnosis {
+        id: PLAIN_ON_TLS_PORT,
+        title: "No TLS on a listener with TLS",
+        what_happened: "The client sent a Kafka request in clear to an SSL or SASL_SSL listener. Java \
+                        clients then run out of heap or time out waiting for a node assignment, \
+                        because they read a TLS alert as a reply of 352 MB.",
+        how_to_fix: "In the client write security.protocol=SSL (or SASL_SSL) and trust the broker's \
+                     certificate (ssl.truststore.type=PEM, ssl.truststore.location=ca.pem; in Python \
+                     ssl_cafile; in librdkafka ssl.ca.location).",
+    },
+    Diagnosis {
+        id: SSH_ON_KAFKA_PORT,
+        title: "SSH on a Kafka port",
+        what_happened: "An SSH client or a port scanner connected to a Kafka listener. Apache Kafka \
+                        logs this as \"Invalid receive (size = 1397966893\".",
+        how_to_fix: "Check the port number of the ssh command or of the tunnel. If nobody here did \
+                     that, the port can be reached by scanners: close it in the firewall or router, \
+                     or require a login on it.",
+    },
+    Diagnosis {
+        id: OTHER_PROTOCOL,
+        title: "Another protocol on a Kafka port",
+        what_happened: "The first bytes belong to a protocol that is not Kafka's.",
+        how_to_fix: "Check host and port in the settings of the program at the peer's address.",
+    },
+    Diagnosis {
+        id: GARBAGE,
+        title: "Not Kafka's protocol",
+        what_happened: "The first bytes are no Kafka request and of no protocol known here.",
+        how_to_fix: "Check what runs at the peer's address. Scanners send such bytes to every open \
+                     port: if the peer is not in your network, close the port in firewall or router.",
+    },
+    Diagnosis {
+        id: TLS_HANDSHAKE_FAILED,
+        title: "The TLS handshake failed",
+        what_happened: "Client and broker could not agree on TLS: most often the client does not \
+                        trust the certificate, or the certificate does not name the host that the \
+                        client dialled.",
+        how_to_fix: "Give the client the certificate of the authority that signed the broker's \
+                     (ssl.truststore.location, ssl_cafile, ssl.ca.location), and make sure that the \
+                     broker's certificate names the host in bootstrap.servers and in \
+                     advertised.listeners. With ssl.client.auth=required the client needs a \
+                     certificate of its own.",
+    },
+    Diagnosis {
+        id: SASL_ON_PLAIN_LISTENER,
+        title: "A login on a listener without login",
+        what_happened: "The client began a SASL login on a PLAINTEXT or SSL listener.",
+        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SSL), or connect to the port \
+                     of a SASL listener. To give this listener a login, map it to SASL_PLAINTEXT or \
+                     SASL_SSL in listener.security.protocol.map.",
+    },
+    Diagnosis {
+        id: NO_SASL_ON_SASL_LISTENER,
+        title: "No login on a listener with login",
+        what_happened: "The client sent requests to a SASL listener without logging in first. \
+                        kafka-python reports NoBrokersAvailable, Java clients a loop of \
+                        \"disconnected\".",
+        how_to_fix: "In the client write security.protocol=SASL_PLAINTEXT (or SASL_SSL), \
+                     sasl.mechanism=PLAIN, and a user name and password. Tools take them from a file: \
+                     --command-config or --consumer.config admin.properties.",
+    },
+    Diagnosis {
+        id: MECHANISM_NOT_ENABLED,
+        title: "The login mechanism is not enabled",
+        what_happened: "The client asked for a SASL mechanism that this listener does not offer.",
+        how_to_fix: "Write one of the offered ones in the client's sasl.mechanism, or add the \
+                     mechanism to sasl.enabled.mechanisms. PLAIN works with every client. GSSAPI \
+                     (Kerberos) and OAUTHBEARER are not offered.",
+    },
+    Diagnosis {
+        id: WRONG_PASSWORD,
+        title: "Wrong user name or password",
+        what_happened: "The login was refused. The client is not told which of the two was wrong.",
+        how_to_fix: "Check both in the client. `odradek user list` shows the users, `odradek user \
+                     passwd NAME` sets a new password. Users pasted as a JAAS line are written \
+                     user_NAME=\"PASSWORD\"; username= and password= alone are no user.",
+    },
+    Diagnosis {
+        id: NO_USERS,
+        title: "There is no user to log in as",
+        what_happened: "A client tried to log in, and this broker has no users at all.",
+        how_to_fix: "Add one with `odradek user add NAME`, or paste a JAAS line with \
+                     user_NAME=\"PASSWORD\" into server.properties.",
+    },
+    Diagnosis {
+        id: MALFORMED_LOGIN,
+        title: "A login message that cannot be read",
+        what_happened: "The messages of the login were out of order or not in the mechanism's form.",
+        how_to_fix: "Check that name and password are not empty, and that the client's \
+                     sasl.mechanism is the one its other settings belong to.",
+    },
+    Diagnosis {
+        id: OVERSIZED_FRAME,
+        title: "A request that is too large",
+        what_happened: "A request announced more bytes than are allowed, or a negative number. Before \
+                        a login the bound is sasl.server.max.receive.size, after it \
+                        socket.request.max.bytes.",
+        how_to_fix: "If it was a real producer, make its max.request.size smaller or raise \
+                     socket.request.max.bytes. Else something that is not a Kafka client is \
+                     connected.",
+    },
+    Diagnosis {
+        id: UNDECODABLE_REQUEST,
+        title: "A request that cannot be decoded",
+        what_happened: "The bytes of a request do not fit Kafka's schema for it.",
+        how_to_fix: "Update the client library. If it is current, please report the evidence: it is \
+                     a defect of the client or of this broker.",
+    },
+    Diagnosis {
+        id: UNSUPPORTED_VERSION,
+        title: "A request that is not served here",
+        what_happened: "The client sent an API or a version of it that this broker does not list.",
+        how_to_fix: "Clients ask for the list first (ApiVersions). One that does not is either very \
+                     old, or was told a broker version by hand (api_version in kafka-python, \
+                     broker.version.fallback in librdkafka): remove that setting or update it.",
+    },
+    Diagnosis {
+        id: TOO_MANY_CONNECTIONS,
+        title: "Too many connections",
+        what_happened: "A connection was refused because max.connections or max.connections.per.ip \
+                        is reached.",
+        how_to_fix: "Look for a program that opens connections and does not close them (one producer \
+                     for each message is the usual one). If all are needed, raise the bound.",
+    },
+];
+
+/// The diagnosis of this id.
+pub fn find(id: &str) -> Option<&'static Diagnosis> {
+    CATALOGUE.iter().find(|diagnosis| diagnosis.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_every_text_says_something() {
+        for (at, diagnosis) in CATALOGUE.iter().enumerate() {
+            assert!(CATALOGUE[..at].iter().all(|other| other.id != diagnosis.id));
+            assert!(diagnosis.id.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+            for text in [diagnosis.what_happened, diagnosis.how_to_fix] {
+                assert!(text.ends_with('.') && !text.contains("  "), "{text}");
+            }
+            assert_eq!(find(diagnosis.id), Some(diagnosis));
+        }
+    }
+}

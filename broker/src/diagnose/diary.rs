@@ -1,0 +1,160 @@
+//! The last odd connections, in memory and bounded; counts by diagnosis for the metrics.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::catalogue;
+use crate::core::now_ms;
+
+/// Enough for a day of mistakes; about 200 KiB.
+const ENTRIES_MAX: usize = 300;
+/// Evidence comes from the network and is cut.
+const EVIDENCE_CHARS_MAX: usize = 300;
+
+/// One mistake of one peer, as often as it was repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub first_ms: i64,
+    pub last_ms: i64,
+    pub peer: IpAddr,
+    pub listener: String,
+    pub diagnosis: &'static str,
+    /// Of the last time.
+    pub evidence: String,
+    pub count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Latest at the front.
+    entries: VecDeque<Entry>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Diary {
+    pages: Mutex<Pages>,
+}
+
+impl Diary {
+    /// Keeps the event, and logs it: each mistake of a peer the first time, and then each time its
+    /// count has doubled, so that a client in a loop does not fill the log.
+    pub fn note(&self, peer: SocketAddr, listener: &str, diagnosis: &'static str, evidence: &str) {
+        let evidence = printable(evidence);
+        let count = self.keep(now_ms(), peer.ip().to_canonical(), listener, diagnosis, &evidence);
+        if !count.is_power_of_two() {
+            return;
+        }
+        let known = catalogue::find(diagnosis);
+        let title = known.map_or(diagnosis, |known| known.title);
+        let fix = known.map_or("", |known| known.how_to_fix);
+        tracing::warn!(%peer, listener, diagnosis, count, evidence, fix, "{title}");
+    }
+
+    fn keep(
+        &self,
+        now_ms: i64,
+        peer: IpAddr,
+        listener: &str,
+        diagnosis: &'static str,
+        evidence: &str,
+    ) -> u64 {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        *pages.counts.entry(diagnosis).or_default() += 1;
+        let same = pages.entries.iter().position(|entry| {
+            entry.peer == peer && entry.diagnosis == diagnosis && entry.listener == listener
+        });
+        let mut entry = match same.and_then(|at| pages.entries.remove(at)) {
+            Some(entry) => entry,
+            None => Entry {
+                first_ms: now_ms,
+                last_ms: now_ms,
+                peer,
+                listener: listener.to_owned(),
+                diagnosis,
+                evidence: String::new(),
+                count: 0,
+            },
+        };
+        entry.last_ms = now_ms;
+        entry.count += 1;
+        evidence.clone_into(&mut entry.evidence);
+        let count = entry.count;
+        pages.entries.push_front(entry);
+        pages.entries.truncate(ENTRIES_MAX);
+        count
+    }
+
+    /// Newest first.
+    pub fn entries(&self) -> Vec<Entry> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.entries.iter().cloned().collect()
+    }
+
+    /// How often each diagnosis was made since the start; those of the catalogue that never were
+    /// stand there with 0, so that a metric exists before its first event.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |id: &'static str| (id, pages.counts.get(id).copied().unwrap_or_default());
+        catalogue::CATALOGUE.iter().map(|diagnosis| of(diagnosis.id)).collect()
+    }
+}
+
+/// Without anything that could forge lines or colours in a log.
+fn printable(evidence: &str) -> String {
+    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    evidence.chars().take(EVIDENCE_CHARS_MAX).map(safe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catalogue::{GARBAGE, WRONG_PASSWORD};
+
+    fn peer(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn repeats_of_one_peer_are_one_entry_and_the_latest_stands_first() {
+        let diary = Diary::default();
+        diary.keep(1, peer(1), "A", GARBAGE, "x");
+        diary.keep(2, peer(2), "A", GARBAGE, "y");
+        diary.keep(3, peer(1), "A", WRONG_PASSWORD, "z");
+        assert_eq!(diary.keep(4, peer(1), "A", GARBAGE, "w"), 2);
+        let seen: Vec<_> = diary
+            .entries()
+            .into_iter()
+            .map(|e| (e.peer, e.diagnosis, e.count, e.first_ms, e.last_ms, e.evidence))
+            .collect();
+        let expected = [
+            (peer(1), GARBAGE, 2, 1, 4, "w".to_owned()),
+            (peer(1), WRONG_PASSWORD, 1, 3, 3, "z".to_owned()),
+            (peer(2), GARBAGE, 1, 2, 2, "y".to_owned()),
+        ];
+        assert_eq!(seen, expected);
+        let counts = diary.counts();
+        assert!(counts.contains(&(GARBAGE, 3)) && counts.contains(&(WRONG_PASSWORD, 1)));
+        assert_eq!(counts.len(), catalogue::CATALOGUE.len());
+    }
+
+    #[test]
+    fn many_peers_do_not_make_it_grow() {
+        let diary = Diary::default();
+        for number in 0..2_000_u32 {
+            diary.keep(0, IpAddr::from(number.to_be_bytes()), "A", GARBAGE, "x");
+        }
+        let entries = diary.entries();
+        assert_eq!(entries.len(), ENTRIES_MAX);
+        assert_eq!(entries[0].peer, IpAddr::from(1_999_u32.to_be_bytes()));
+    }
+
+    #[test]
+    fn evidence_cannot_forge_a_line_of_the_log() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(printable(&"x".repeat(5_000)).len(), EVIDENCE_CHARS_MAX);
+    }
+}
