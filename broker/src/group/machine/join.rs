@@ -127,9 +127,9 @@ impl Step<'_> {
                 self.tell_generation(waiter, &id);
             }
             _ => {
-                let reason = join.reason.clone().unwrap_or_default();
+                let reason = format!("{id} joins again{}", said(join.reason.as_deref()));
                 self.update(&id, join, Some(waiter));
-                self.rebalance_or_complete(&format!("{id} joins again: {reason}"));
+                self.rebalance_or_complete(&reason);
             }
         }
     }
@@ -165,8 +165,8 @@ impl Step<'_> {
             session_due_ms: Some(self.now.monotonic_ms + NEW_MEMBER_JOIN_TIMEOUT_MS),
         };
         self.group.members.insert(id.clone(), member);
-        let reason = join.reason.unwrap_or_default();
-        self.rebalance_or_complete(&format!("{id} joins: {reason}"));
+        let reason = said(join.reason.as_deref());
+        self.rebalance_or_complete(&format!("{id} joins{reason}"));
     }
 
     /// Takes over what the member says about itself, and lets it wait. If it was waiting already
@@ -233,6 +233,11 @@ impl Step<'_> {
             self.refuse_sync(waiter, ResponseError::FencedInstanceId);
         }
     }
+}
+
+fn said(reason: Option<&str>) -> String {
+    let reason = reason.filter(|reason| !reason.is_empty());
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
 }
 
 impl Group {

@@ -92,7 +92,7 @@ impl Step<'_> {
         let initial = self.group.state == State::Empty;
         self.enter(State::PreparingRebalance);
         let generation = self.group.generation;
-        self.note(format!("rebalance after generation {generation}: {reason}"));
+        self.note(format!("generation {generation} ends: {reason}"));
         if initial {
             self.begin_initial_delay();
         } else if self.group.has_all_joined() {
@@ -180,7 +180,7 @@ impl Step<'_> {
         self.enter(State::CompletingRebalance);
         let ids: Vec<String> = self.group.members.keys().cloned().collect();
         let (generation, members) = (self.group.generation, ids.len());
-        self.note(format!("generation {generation} has {members} members"));
+        self.note(format!("generation {generation} begins, members: {members}"));
         for id in ids {
             let reply = self.group.join_reply(&id);
             self.group.restart_session(&id, self.now);

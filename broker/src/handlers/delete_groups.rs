@@ -1,0 +1,33 @@
+//! DeleteGroups (42), versions 0 to 2.
+//!
+//! - A group and all its offsets go at once, durably before the reply. NON_EMPTY_GROUP while it has
+//!   members, GROUP_ID_NOT_FOUND if there is none.
+//! - v1: throttling told; v2: flexible.
+//!
+//! Left out: v3 (an error message), which the message crate does not have.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
+
+use crate::dispatch::Close;
+use crate::handlers::Context;
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: DeleteGroupsRequest,
+) -> Result<DeleteGroupsResponse, Close> {
+    let mut seen = BTreeSet::new();
+    let named = request.groups_names.into_iter();
+    let once: Vec<GroupId> = named.filter(|group| seen.insert(group.to_string())).collect();
+    // Together, so that they share a sync of the log.
+    let results = once.into_iter().map(|group| async move {
+        let result = context.core.groups.delete(&group).await;
+        DeletableGroupResult::default()
+            .with_group_id(group)
+            .with_error_code(result.err().map_or(0, |error| error.code()))
+    });
+    Ok(DeleteGroupsResponse::default().with_results(join_all(results).await))
+}

@@ -1,0 +1,44 @@
+//! ListGroups (16), versions 0 to 5.
+//!
+//! - All groups, those that only ever committed offsets among them.
+//! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types, and a filter by
+//!   them. Filters do not care about case. Every group here is of type `classic`.
+//!
+//! Left out: nothing.
+
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::dispatch::Close;
+use crate::handlers::Context;
+
+const CLASSIC: &str = "classic";
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: ListGroupsRequest,
+) -> Result<ListGroupsResponse, Close> {
+    let lines = context.core.groups.list().into_iter();
+    let wanted = lines.filter(|line| {
+        passes(&request.states_filter, line.state) && passes(&request.types_filter, CLASSIC)
+    });
+    let groups = wanted.map(|line| {
+        let group = ListedGroup::default()
+            .with_group_id(GroupId(StrBytes::from_string(line.group)))
+            .with_protocol_type(StrBytes::from_string(line.protocol_type));
+        match context.version {
+            ..4 => group,
+            4 => group.with_group_state(StrBytes::from_static_str(line.state)),
+            _ => group
+                .with_group_state(StrBytes::from_static_str(line.state))
+                .with_group_type(StrBytes::from_static_str(CLASSIC)),
+        }
+    });
+    Ok(ListGroupsResponse::default().with_groups(groups.collect()))
+}
+
+/// No filter lets everything through.
+fn passes(filter: &[StrBytes], word: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(word))
+}

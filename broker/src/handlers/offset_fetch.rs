@@ -1,0 +1,135 @@
+//! OffsetFetch (9), versions 1 to 9.
+//!
+//! - What a group committed, durable since; -1 for a partition of which it committed nothing, and
+//!   for a group that does not exist. Neither is an error.
+//! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320): leader
+//!   epochs. v6: flexible. v7 (KIP-447): `require_stable`, which is always so: there are no
+//!   transactional offsets that could be pending. v8 (KIP-709): many groups. v9 (KIP-848): member id
+//!   and epoch, which classic groups do not check.
+//!
+//! Left out: v10 (topic ids), which the message crate has only in the reply.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::dispatch::Close;
+use crate::group::exchange::CommittedOffset;
+use crate::handlers::Context;
+
+const NO_OFFSET: i64 = -1;
+const NO_EPOCH: i32 = -1;
+
+/// Partition and what is committed for it.
+type Line = (i32, Option<CommittedOffset>);
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: OffsetFetchRequest,
+) -> Result<OffsetFetchResponse, Close> {
+    let response = OffsetFetchResponse::default();
+    if context.version >= 8 {
+        let groups = request.groups.into_iter().map(|group| one_of_many(context, group));
+        return Ok(response.with_groups(groups.collect()));
+    }
+    let group = &request.group_id;
+    let found = match request.topics {
+        None => all(context, group),
+        Some(topics) => {
+            let topics = topics.into_iter();
+            let wanted = topics.map(|topic| (topic.name, topic.partition_indexes));
+            some(context, group, wanted)
+        }
+    };
+    let topics = found.into_iter().map(|(name, lines)| {
+        let partitions = lines.into_iter().map(|(partition, committed)| {
+            let Shown { offset, leader_epoch, metadata } = committed.into();
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(leader_epoch)
+                .with_metadata(Some(metadata))
+        });
+        OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+    });
+    Ok(response.with_topics(topics.collect()))
+}
+
+fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let found = match group.topics {
+        None => all(context, &group.group_id),
+        Some(topics) => {
+            let topics = topics.into_iter();
+            let wanted = topics.map(|topic| (topic.name, topic.partition_indexes));
+            some(context, &group.group_id, wanted)
+        }
+    };
+    let topics = found.into_iter().map(|(name, lines)| {
+        let partitions = lines.into_iter().map(|(partition, committed)| {
+            let Shown { offset, leader_epoch, metadata } = committed.into();
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(leader_epoch)
+                .with_metadata(Some(metadata))
+        });
+        OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
+    });
+    OffsetFetchResponseGroup::default()
+        .with_group_id(group.group_id)
+        .with_topics(topics.collect())
+}
+
+fn all(context: &Context, group: &str) -> Vec<(TopicName, Vec<Line>)> {
+    let mut topics: BTreeMap<String, Vec<Line>> = BTreeMap::new();
+    for line in context.core.groups.offsets_of(group) {
+        topics.entry(line.topic).or_default().push((line.partition, Some(line.committed)));
+    }
+    let named = topics.into_iter();
+    named.map(|(name, lines)| (TopicName(StrBytes::from_string(name)), lines)).collect()
+}
+
+fn some(
+    context: &Context,
+    group: &str,
+    wanted: impl Iterator<Item = (TopicName, Vec<i32>)>,
+) -> Vec<(TopicName, Vec<Line>)> {
+    let groups = &context.core.groups;
+    let found = wanted.map(|(name, partitions)| {
+        let lines = partitions.into_iter();
+        let lines = lines.map(|partition| (partition, groups.committed(group, &name, partition)));
+        let lines: Vec<Line> = lines.collect();
+        (name, lines)
+    });
+    found.collect()
+}
+
+/// A committed offset, or its absence, as the wire has it.
+struct Shown {
+    offset: i64,
+    leader_epoch: i32,
+    metadata: StrBytes,
+}
+
+impl From<Option<CommittedOffset>> for Shown {
+    fn from(committed: Option<CommittedOffset>) -> Self {
+        match committed {
+            Some(committed) => Self {
+                offset: committed.offset,
+                leader_epoch: committed.leader_epoch.unwrap_or(NO_EPOCH),
+                metadata: StrBytes::from_string(committed.metadata),
+            },
+            None => Self {
+                offset: NO_OFFSET,
+                leader_epoch: NO_EPOCH,
+                metadata: StrBytes::from_static_str(""),
+            },
+        }
+    }
+}
