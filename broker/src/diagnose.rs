@@ -123,7 +123,11 @@ pub fn tls_evidence(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::AlertReceived(
-            alert @ (Alert::UnknownCA | Alert::CertificateUnknown | Alert::BadCertificate),
+            // DecryptError: the client trusts an older authority of the same name.
+            alert @ (Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::BadCertificate
+            | Alert::DecryptError),
         )) => format!(
             "the client does not trust this broker's certificate (alert {alert:?}): give it the \
              authority that signed the certificate, and check that the certificate names the host \

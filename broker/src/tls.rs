@@ -130,3 +130,6 @@ fn binary_hint(text: &[u8]) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;
