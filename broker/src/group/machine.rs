@@ -539,4 +539,6 @@ impl Step<'_> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod transcripts;
