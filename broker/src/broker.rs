@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -55,7 +55,6 @@ pub(crate) struct Inner {
     /// Threads that read what memory does not hold.
     pub readers: Semaphore,
     pub gate: Gate,
-    pub session_ids: AtomicU64,
     pub open_connections: AtomicUsize,
     listeners: std::sync::Mutex<Vec<BoundListener>>,
     stopping: watch::Sender<bool>,
@@ -107,7 +106,6 @@ impl Broker {
             request_bytes_max,
             readers: Semaphore::new(limits::READERS_MAX),
             gate: Gate::new(&config),
-            session_ids: AtomicU64::new(1),
             open_connections: AtomicUsize::new(0),
             listeners: std::sync::Mutex::default(),
             stopping: watch::channel(false).0,

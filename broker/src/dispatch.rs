@@ -49,9 +49,8 @@ pub(crate) struct Api {
     /// Only Produce: its appends are handed to the log in the order of the requests, and the
     /// waiting for the sync overlaps.
     pub worked_ahead: bool,
+    /// What it leaves out stands in the header of its file.
     pub handler: fn(Context, Bytes) -> Answer,
-    /// Protocol fields deliberately not done, with the reason.
-    pub not_done: &'static [&'static str],
 }
 
 macro_rules! api {
@@ -71,7 +70,6 @@ macro_rules! api {
                     response.into_reply(&context)
                 })
             },
-            not_done: &[],
         };
         $(api.$field = $value;)*
         api

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -112,7 +111,7 @@ async fn greet(broker: Broker, bound: &Bound, stream: TcpStream, peer: SocketAdd
     // Replies leave as they are ready; waiting to fill a segment would cost a round trip.
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = &bound.tls else {
-        let session = session(&broker, bound, peer, local, None, None);
+        let session = session(bound, peer, local, None, None);
         return connection::run(broker, session, stream).await;
     };
     let name = &bound.config.name;
@@ -136,12 +135,11 @@ async fn greet(broker: Broker, bound: &Bound, stream: TcpStream, peer: SocketAdd
     let (_, tls_state) = stream.get_ref();
     let server_name = tls_state.server_name().map(str::to_owned);
     let certified = tls::principal(tls_state);
-    let session = session(&broker, bound, peer, local, server_name, certified);
+    let session = session(bound, peer, local, server_name, certified);
     connection::run(broker, session, stream).await;
 }
 
 fn session(
-    broker: &Broker,
     bound: &Bound,
     peer: SocketAddr,
     local: SocketAddr,
@@ -156,7 +154,6 @@ fn session(
         }
     };
     Arc::new(Session {
-        id: broker.inner.session_ids.fetch_add(1, Ordering::Relaxed),
         listener: bound.config.clone(),
         peer,
         local,

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use kafka_protocol::ResponseError;
-
 use crate::auth::SaslExchange;
 use crate::client::Principal;
 use crate::config::Listener;
@@ -20,7 +18,6 @@ pub(crate) enum Login {
 }
 
 pub(crate) struct Session {
-    pub id: u64,
     pub listener: Arc<Listener>,
     pub peer: SocketAddr,
     /// The local address that this very connection reached.
@@ -55,10 +52,5 @@ impl Session {
             None => self.local.ip().to_canonical().to_string(),
         };
         (host, self.local.port())
-    }
-
-    /// For a handler: the principal, which the gate in `dispatch` has made sure of.
-    pub(crate) fn authenticated(&self) -> Result<Principal, ResponseError> {
-        self.principal().ok_or(ResponseError::SaslAuthenticationFailed)
     }
 }

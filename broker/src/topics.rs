@@ -30,10 +30,6 @@ impl Topic {
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         usize::try_from(index).ok().and_then(|i| self.partitions.get(i))
     }
-
-    pub(crate) fn log_settings(&self) -> PartitionSettings {
-        log_settings(&self.settings)
-    }
 }
 
 pub(crate) fn log_settings(settings: &TopicSettings) -> PartitionSettings {
