@@ -218,6 +218,10 @@ async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
     let opened = tokio::task::spawn_blocking(move || Core::open(config)).await;
     let core = opened.map_err(|e| OpenError(format!("opening was interrupted: {e}")))??;
     core.groups.start();
+    let topics = core.clone();
+    // A crash between a topic's deletion and that of its offsets leaves offsets behind.
+    let kept = core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
+    kept.map_err(|e| OpenError(format!("the groups' offsets: {e}")))?;
     Ok(core)
 }
 

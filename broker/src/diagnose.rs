@@ -71,6 +71,8 @@ pub fn classify(first: &[u8]) -> Seen {
     match first {
         // Length, API key, version: Kafka has about a hundred keys and no version above twenty.
         [high, _, _, _, 0, 0..=127, 0, 0..=63, ..] if *high < 0x80 => Seen::Kafka,
+        // ApiVersions (18) of any version is answered, so that clients of the future can ask.
+        [high, _, _, _, 0, 18, 0..=127, _, ..] if *high < 0x80 => Seen::Kafka,
         [_, _, _, _, _, _, _, _, ..] => Seen::Garbage,
         _ => Seen::Unknown,
     }

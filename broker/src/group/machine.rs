@@ -317,10 +317,6 @@ impl Group {
         self.state
     }
 
-    pub(crate) fn generation(&self) -> i32 {
-        self.generation
-    }
-
     pub(crate) fn member_count(&self) -> usize {
         self.members.len()
     }

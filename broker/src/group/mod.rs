@@ -17,8 +17,6 @@
 //! - D4. Sessions run on a clock that never jumps; only what is stored (commit times, the time a
 //!   group became empty) is wall time. A home server that sets its clock after boot expires nobody.
 
-// Callers come with the rest of the broker.
-#![allow(dead_code)]
 
 pub(crate) mod coordinator;
 pub(crate) mod exchange;
