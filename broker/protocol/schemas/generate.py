@@ -1,24 +1,47 @@
 #!/usr/bin/env python3
-"""Writes src/guard/generated.rs: the schema of every request, from Kafka's own message JSON.
+"""Writes src/guard/generated.rs and its modules: every request's schema, from Kafka's own JSON.
 
     generate.py <kafka-clients jar> <source folder of the kafka-protocol crate>
 
-The jar (Maven: org.apache.kafka:kafka-clients:4.1.0) holds the schemas as common/message/*.json. The crate's source says
-which requests and structs it has; their sizes in memory are taken by the compiler, with size_of.
+The jar (Maven: org.apache.kafka:kafka-clients:4.1.0) holds the schemas as common/message/*.json.
+The crate's source says which requests and structs it has; their sizes in memory are taken by the
+compiler, with size_of.
 Afterwards: cargo fmt -p odradek-protocol.
 """
+
 import json
 import pathlib
 import re
 import sys
 import zipfile
 
-FIXED_BYTES = {"bool": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8,
-               "float64": 8, "uuid": 16}
+FIXED_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "float64": 8,
+    "uuid": 16,
+}
 # What one element takes in a Vec of the crate's; strings and newtypes of them are `Bytes`.
-RUST_TYPE = {"bool": "bool", "int8": "i8", "int16": "i16", "uint16": "u16", "int32": "i32", "uint32": "u32",
-             "int64": "i64", "float64": "f64", "uuid": "uuid::Uuid", "string": "Bytes"}
+RUST_TYPE = {
+    "bool": "bool",
+    "int8": "i8",
+    "int16": "i16",
+    "uint16": "u16",
+    "int32": "i32",
+    "uint32": "u32",
+    "int64": "i64",
+    "float64": "f64",
+    "uuid": "uuid::Uuid",
+    "string": "bytes::Bytes",
+}
 NEWEST = 99
+# API keys, so that no file is long.
+KEYS_OF_A_FILE = [(0, 37), (38, 65), (66, 92)]
 
 
 def without_comments(text):
@@ -42,29 +65,42 @@ class Message:
         self.schema = schema
         self.module = snake(schema["name"])
         self.prefix = self.module.removesuffix("_request").upper()
-        self.structs = {common["name"]: common["fields"] for common in schema.get("commonStructs", [])}
+        self.structs = {
+            common["name"]: common["fields"] for common in schema.get("commonStructs", [])
+        }
         self.crate_structs = set(re.findall(r"^pub struct (\w+)", module_source, re.M))
         self.lines, self.done = [], set()
 
     def struct(self, name, fields):
         """Emits the struct's fields, its own structs first, and returns the constant's name."""
-        constant = snake(name).upper() if name else self.prefix
-        if not constant.startswith(self.prefix):
-            constant = f"{self.prefix}_{constant}"
+        constant = self.constant(name)
         if constant not in self.done:
             self.done.add(constant)
             rows = [self.field(field) for field in fields]
-            self.lines.append(f"const {constant}: &[Field] = &[{', '.join(rows)}];")
+            visible = "" if name else "pub(super) "
+            self.lines.append(f"{visible}const {constant}: &[Field] = &[{', '.join(rows)}];")
+        return constant
+
+    def constant(self, name):
+        constant = snake(name).upper() if name else self.prefix
+        return constant if constant.startswith(self.prefix) else f"{self.prefix}_{constant}"
+
+    def size(self, name):
+        """The constant of what one of the crate's structs takes in memory."""
+        constant = f"{self.constant(name)}_SIZE"
+        if constant not in self.done:
+            assert name in self.crate_structs, (self.module, name)
+            self.done.add(constant)
+            self.lines.append(f"const {constant}: usize = size_of::<m::{self.module}::{name}>();")
         return constant
 
     def kind(self, type_name, fields):
         if type_name.startswith("[]"):
             element = type_name[2:]
-            in_memory = RUST_TYPE.get(element)
-            if in_memory is None:
-                assert element in self.crate_structs, (self.module, element)
-                in_memory = f"messages::{self.module}::{element}"
-            return f"Kind::Array(&{self.kind(element, fields)}, size_of::<{in_memory}>())"
+            element_kind = self.kind(element, fields)
+            if element in RUST_TYPE:
+                return f"Kind::Array(&{element_kind}, size_of::<{RUST_TYPE[element]}>())"
+            return f"Kind::Array(&{element_kind}, {self.size(element)})"
         if type_name in FIXED_BYTES:
             return f"Kind::Fixed({FIXED_BYTES[type_name]})"
         if type_name == "string":
@@ -87,7 +123,10 @@ class Message:
 
 
 def main(jar, crate):
-    sources = {path.stem: path.read_text() for path in pathlib.Path(crate, "src/messages").glob("*_request.rs")}
+    sources = {
+        path.stem: path.read_text()
+        for path in pathlib.Path(crate, "src/messages").glob("*_request.rs")
+    }
     messages = []
     with zipfile.ZipFile(jar) as archive:
         for name in archive.namelist():
@@ -106,19 +145,43 @@ def main(jar, crate):
         flexible = versions(schema["flexibleVersions"])
         flexible_from = flexible[0] if flexible else "NEVER"
         key = schema["apiKey"]
-        table.append(f"Request {{ api_key: {key}, oldest: {oldest}, newest: {newest}, "
-                     f"flexible_from: {flexible_from}, fields: {fields} }},")
+        table.append(
+            f"Request {{ api_key: {key}, oldest: {oldest}, newest: {newest}, "
+            f"flexible_from: {flexible_from}, fields: {fields} }},"
+        )
         codecs.append(f"({key}, recode::<messages::{schema['name']}>),")
-    marker = f"// @generated by schemas/generate.py from {pathlib.Path(jar).name}. Do not edit."
-    lines = [line for message in messages for line in message.lines]
-    here = pathlib.Path(__file__).parent.parent / "src/guard"
-    (here / "generated.rs").write_text("\n".join([
-        marker, "", "use bytes::Bytes;", "use kafka_protocol::messages;", "",
-        "use super::schema::{Field, Kind, NEVER, Request, field};", "", *lines, "",
-        "/// Ordered by API key.", "pub(super) const REQUESTS: &[Request] = &[", *table, "];", ""]))
-    (here / "tests/generated.rs").write_text("\n".join([
-        marker, "", "use kafka_protocol::messages;", "", "use super::{Recode, recode};", "",
-        "pub(super) const CODECS: &[(i16, Recode)] = &[", *codecs, "];", ""]))
+    jar_name = pathlib.Path(jar).name
+    marker = f"// @generated by schemas/generate.py from {jar_name}. Do not edit.\n\n"
+    guard = pathlib.Path(__file__).parent.parent / "src/guard"
+    modules = []
+    for oldest, newest in KEYS_OF_A_FILE:
+        in_file = [m for m in messages if oldest <= m.schema["apiKey"] <= newest]
+        modules.append(f"keys_{oldest:02}_{newest:02}")
+        lines = [line for message in in_file for line in message.lines]
+        (guard / f"generated/{modules[-1]}.rs").write_text(
+            marker
+            + "use kafka_protocol::messages as m;\n\n"
+            + "use crate::guard::schema::{Field, Kind, field};\n\n"
+            + "\n".join(lines)
+            + "\n"
+        )
+    (guard / "generated.rs").write_text(
+        marker
+        + "".join(f"mod {module};\n" for module in modules)
+        + "\nuse super::schema::{NEVER, Request};\n"
+        + "".join(f"use {module}::*;\n" for module in modules)
+        + "\n/// Ordered by API key.\n"
+        + "pub(super) const REQUESTS: &[Request] = &[\n"
+        + "\n".join(table)
+        + "\n];\n"
+    )
+    (guard / "tests/generated.rs").write_text(
+        marker
+        + "use kafka_protocol::messages;\n\nuse super::{Recode, recode};\n\n"
+        + "pub(super) const CODECS: &[(i16, Recode)] = &[\n"
+        + "\n".join(codecs)
+        + "\n];\n"
+    )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 //! Decompression has a bound on its output. Before the output exists, at most a small multiple of
 //! the input, plus a constant (the largest LZ4 block: 12 MiB, freed at once), is reserved.
 //! - gzip: one or more members.
-//! - snappy: Java writes xerial's framing; librdkafka writes one raw block. Both are read, the first
-//!   is written.
-//! - lz4: one frame; linked and independent blocks, all checksums are read. Written with blocks that
-//!   are independent, because Java's reader knows no others, and of 64 KiB.
+//! - snappy: Java writes xerial's framing, librdkafka one raw block. Both are read, the first is
+//!   written.
+//! - lz4: one frame; linked and independent blocks, all checksums are read. Written with blocks of
+//!   64 KiB, independent because Java's reader knows no others.
 //! - zstd: with or without a content size. Decompressed in one step into the output itself, so that
 //!   a frame cannot ask for a window of 128 MiB.
 

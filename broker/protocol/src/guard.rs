@@ -5,7 +5,7 @@
 //! 1. counts that the bytes behind them can hold, at most a million elements in all,
 //! 2. at most 10,000 tagged fields in all,
 //! 3. lengths that end inside the request, nulls only where the schema allows them, known tagged
-//!    fields exactly as long as they say (the decoder ignores that size, and could get out of step),
+//!    fields exactly as long as they say (the decoder ignores that size and could lose step),
 //! 4. a decoded form of at most [`memory_bytes_max`]: sixteen times its own bytes and a mebibyte. A
 //!    struct of the crate's takes up to 40 times the bytes of its emptiest form on the wire, but no
 //!    honest request consists of those.

@@ -1,5 +1,5 @@
-//! Bytes that other implementations wrote: Kafka's Java code, librdkafka, kafka-python. How they were
-//! made stands in `fixtures/Fixtures.java` and `fixtures/clients.py`.
+//! Bytes that other implementations wrote: Kafka's Java code, librdkafka, kafka-python. How they
+//! were made stands in `fixtures/Fixtures.java` and `fixtures/clients.py`.
 
 use bytes::Bytes;
 use odradek_protocol::batch::{self, BatchError, Record};

@@ -1,5 +1,5 @@
-//! What decoding a request really takes, counted by the allocator. One test, because the count is that
-//! of the whole process.
+//! What decoding a request really takes, counted by the allocator. One test, because the count is
+//! that of the whole process.
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
@@ -51,7 +51,7 @@ fn decoding_what_the_guard_lets_through_stays_within_its_bound() {
         let bodies = [
             // Topics with empty names; the smallest element of all.
             (3, 0, repeated(&classic, &[0, 0], count, &[])),
-            // Forgotten topics of a fetch, each with one partition, so with an allocation of its own.
+            // Forgotten topics of a fetch, each with one partition, so with its own allocation.
             (1, 15, {
                 let head = [&fetch[..], &[1], &compact(count)].concat();
                 let forgotten = [&[9; 16][..], &[2, 0, 0, 0, 1, 0]].concat();
