@@ -9,9 +9,11 @@
 
 mod config;
 mod count;
+mod evaluation;
 #[cfg(test)]
 mod fake;
 mod indicator;
+mod model;
 mod row;
 mod run;
 mod sink;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use odradek_broker::client::Client;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{
@@ -122,8 +124,13 @@ impl Analytics {
             let task = sink::run(client.clone(), section, probe, self.stop.subscribe());
             self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
         }
-        if let Some(section) = config.model.first() {
-            return Err(wrong(&section.name, "[[model]] is not supported yet".to_owned()));
+        let training = Arc::new(Semaphore::new(1));
+        for section in config.model {
+            let (spec, name) = (model::spec(&section), section.name.clone());
+            let probe = self.probe(telemetry, &spec, "model");
+            let machine = model::Model::new(section, training.clone(), probe.clone())
+                .map_err(|e| wrong(&name, e.to_string()))?;
+            self.spawn(client, spec, Box::new(machine), probe);
         }
         Ok(())
     }
