@@ -61,7 +61,9 @@ class Broker:
     """One broker with its folder. `properties` are lines of server.properties, without `listeners`
     a plain listener on a free port. `pipeline` is the text of pipeline.toml."""
 
-    def __init__(self, folder=None, properties=None, pipeline=None, environment=None):
+    def __init__(self, folder=None, properties=None, pipeline=None, environment=None,
+                 apache=APACHE):
+        self.apache = apache
         self.folder = Path(folder or tempfile.mkdtemp(prefix="odradek-test-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.properties = dict(properties or {})
@@ -92,7 +94,7 @@ class Broker:
 
     def write_configuration(self):
         lines = {"log.dirs": str(self.data), **self.properties}
-        if APACHE:
+        if self.apache:
             lines = {**java.apache_properties(free_port()), **lines}
         else:
             lines["odradek.http.listen"] = f"127.0.0.1:{self.http_port}"
@@ -104,7 +106,7 @@ class Broker:
 
     def command(self):
         path = self.write_configuration()
-        if APACHE:
+        if self.apache:
             return java.apache_command(path, self.data)
         return [os.environ["ODRADEK_BIN"], "serve", "--config", str(path)]
 
@@ -140,7 +142,7 @@ class Broker:
         if code is not None:
             tail = "\n".join(self.log().splitlines()[-30:])
             raise AssertionError(f"the broker ended with {code}:\n{tail}")
-        if APACHE:
+        if self.apache:
             return "Kafka Server started" in self.log_since_start()
         try:
             return http_get(self.http + "/readyz")[0] == 200
