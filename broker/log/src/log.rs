@@ -1,195 +1,443 @@
-//! First step: the public face over memory alone.
+//! The public face, and the threads behind it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, mpsc};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::commit::{Committer, settle_threshold};
+use crate::core::{Core, Progress, Step};
 use crate::disk::Disk;
+use crate::feed::Feeder;
+use crate::folders::Folders;
+use crate::journal::{self, Journal};
+use crate::recover;
+use crate::settle::CHECKPOINT_BYTES;
 use crate::types::*;
-use crate::wire;
+use crate::view::{SledViews, Views};
 
-type Partitions = Arc<Mutex<HashMap<PartitionId, Held>>>;
-
-#[derive(Debug, Default)]
-struct Held {
-    start: i64,
-    end: i64,
-    batches: Vec<(i64, i64, Bytes)>,
-}
+/// Stands while the log is open, with the boot id in it; a clean close takes it away.
+const MARK_NAME: &str = "unclean";
+const MARK_BYTES_MAX: u64 = 1024;
+/// Small groups gather this long before they are taken to segments.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// A checkpoint at the latest after this, so that the view and recovery stay close behind.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(5);
+const VIEW_CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct Log {
-    partitions: Partitions,
-    queue: Mutex<Option<mpsc::Sender<Unit>>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Log {
+    /// Takes the folder's lock, reads and checks the journal. Nothing is settled or shown yet:
+    /// `attach` each partition, then `start`.
     pub fn open(options: Options, disk: Arc<dyn Disk>) -> Result<(Log, OpenReport), OpenError> {
-        let _ = (options, disk);
-        let log = Log {
-            partitions: Partitions::default(),
-            queue: Mutex::new(None),
-            thread: Mutex::new(None),
+        let views = SledViews::new(options.dir.join("sled"), options.sled_cache_bytes);
+        Log::open_with(options, disk, Arc::new(views))
+    }
+
+    pub fn open_with(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        views: Arc<dyn Views>,
+    ) -> Result<(Log, OpenReport), OpenError> {
+        if options.journal_file_bytes < 4 * journal::HEADER_BYTES {
+            return Err(OpenError::Unusable("the journal files are too small".to_owned()));
+        }
+        let lock = disk.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked(options.dir.clone()),
+            _ => open_error("locking the folder")(error),
+        })?;
+        let mark = read_mark(&*disk);
+        let unclean = mark.is_some();
+        let machine_unclean = mark.is_some_and(|boot| boot.is_none() || boot != disk.boot_id());
+        let journal =
+            Journal::open(&disk, options.journal_file_bytes).map_err(open_error("the journal"))?;
+        let scanned = recover::scan(&journal, !unclean).map_err(open_error("the journal"))?;
+        if unclean {
+            // Invariant 3: valid but unproven becomes durable before any of it is shown.
+            journal.sync_all().map_err(open_error("syncing the journal"))?;
+        }
+        let folders = Folders::list(&*disk).map_err(open_error("the folder"))?;
+        let report = OpenReport {
+            unclean,
+            machine_unclean,
+            torn_tail: scanned.torn_tail,
+            damaged_groups: scanned.damaged_groups,
+            journal_groups: scanned.recovery.groups,
+            journal_bytes: scanned.recovery.bytes,
+            folders: folders.found(),
         };
-        Ok((log, OpenReport::default()))
+        let mut feeder = Feeder::new(views);
+        if let Err(error) = feeder.open(!machine_unclean) {
+            tracing::warn!(%error, "the view cannot be opened and is rebuilt");
+        }
+        let core = Core::new(
+            options,
+            disk,
+            lock,
+            Committer::new(journal),
+            feeder,
+            folders,
+            scanned.recovery,
+        );
+        Ok((Log { core: Arc::new(core), threads: Mutex::default() }, report))
     }
 
+    /// Opens the partition, or makes it. What the journal still holds of it is taken to its
+    /// segments.
     pub fn attach(&self, spec: PartitionSpec) -> Result<Ends, AttachError> {
-        let start = spec.log_start_offset;
-        let held = Held { start, end: start, batches: Vec::new() };
-        self.partitions.lock().expect("lock").insert(spec.id, held);
-        Ok(Ends { log_start_offset: start, log_end_offset: start, ..Ends::default() })
+        self.core.attach(spec, now_ms())
     }
 
+    /// All partitions are attached: what nobody attached is an orphan and goes, what was recovered
+    /// is synced, the journal begins afresh, and the threads run.
     pub fn start(&self) -> Result<StartReport, OpenError> {
-        let (sender, receiver) = mpsc::channel::<Unit>();
-        *self.queue.lock().expect("lock") = Some(sender);
-        let partitions = self.partitions.clone();
-        let thread = std::thread::spawn(move || {
-            for unit in receiver {
-                for append in unit.appends {
-                    if let Some(held) = partitions.lock().expect("lock").get_mut(&append.partition)
-                    {
-                        held.append(&append);
-                    }
-                }
-                (unit.done)(Ok(()));
-            }
-        });
-        *self.thread.lock().expect("lock") = Some(thread);
-        Ok(StartReport::default())
+        let report = self.prepare()?;
+        let mut threads = self.threads.lock().expect("no holder of the threads panics");
+        let spawn = |name: &str, run: fn(&Core)| {
+            let core = self.core.clone();
+            let thread = std::thread::Builder::new().name(format!("log-{name}"));
+            thread.spawn(move || run(&core)).map_err(open_error("starting a thread"))
+        };
+        threads.push(spawn("commit", run_commit)?);
+        threads.push(spawn("settle", run_settle)?);
+        threads.push(spawn("feed", run_feed)?);
+        Ok(report)
     }
 
-    /// Queue push only; `done` is called on the commit thread once the unit is durable.
+    /// `start` without the threads.
+    fn prepare(&self) -> Result<StartReport, OpenError> {
+        let core = &self.core;
+        let recovery = core.recovery.lock().expect("no holder of the recovery panics").take();
+        let recovery = recovery.ok_or_else(|| OpenError::Unusable("started already".to_owned()))?;
+        write_mark(&*core.disk).map_err(open_error("marking the folder"))?;
+        core.segments.root_dirty.store(true, Ordering::Release);
+        while core.checkpoint_step() == Step::Worked {}
+        let last = recovery.last_sequence;
+        let progress = &core.progress;
+        let all = [&progress.written, &progress.synced, &progress.settled, &progress.checkpointed];
+        all.into_iter().for_each(|sequence| sequence.store(last, Ordering::Release));
+        {
+            let mut committer = core.committer.lock().expect("no holder of the committer panics");
+            committer
+                .journal()
+                .switch(last + 1, last)
+                .map_err(open_error("taking the journal into use"))?;
+        }
+        core.disk.sync_folder("").map_err(open_error("syncing the folder"))?;
+        if let Some(reason) = core.failed() {
+            return Err(OpenError::Unusable(reason));
+        }
+        let orphan_folders = core.folders().orphans();
+        for folder in &orphan_folders {
+            core.doom_folder(folder);
+        }
+        core.clean_step();
+        core.queue().open = true;
+        Ok(StartReport {
+            orphan_folders,
+            damage: recovery.damage,
+            recovered_bytes: recovery.recovered_bytes,
+            view_rebuilt: core.stats().view_rebuilds > 0 || core.view().is_none(),
+        })
+    }
+
+    /// Queue push only, never blocks. `done` is called on the commit thread, in the order of the
+    /// queue, once the unit is durable; the high watermarks have moved by then.
     pub fn commit(&self, unit: Unit) {
-        let sender = self.queue.lock().expect("lock").clone();
-        match sender {
-            Some(sender) => drop(sender.send(unit)),
-            None => (unit.done)(Err(CommitError::Closed)),
+        let mut queue = self.core.queue();
+        if !queue.open {
+            drop(queue);
+            (unit.done)(Err(CommitError::Closed));
+            return;
+        }
+        queue.units.push_back(unit);
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            self.core.queue_signal.notify_one();
         }
     }
 
     pub fn ends(&self, id: PartitionId) -> Option<Ends> {
-        let partitions = self.partitions.lock().expect("lock");
-        let held = partitions.get(&id)?;
-        Some(Ends {
-            log_start_offset: held.start,
-            log_end_offset: held.end,
-            max_timestamp_ms: -1,
-            ..Ends::default()
-        })
+        self.core.partition(id).map(|partition| partition.ends())
     }
 
+    /// From memory or not at all; holds the partition's lock for a few instructions.
     pub fn read_cached(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Cached {
-        match self.read(id, offset, bytes_max) {
-            Ok(read) if read.batches.is_empty() => Cached::AtEnd,
-            Ok(read) => Cached::Hit(read),
-            Err(_) => Cached::Miss,
-        }
+        self.core.read_cached(id, offset, bytes_max)
     }
 
+    /// Whole batches from the one that holds the offset; at least one if there is any at or
+    /// behind it. May block on the disk.
     pub fn read(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Result<Read, ReadError> {
-        let partitions = self.partitions.lock().expect("lock");
-        let held = partitions.get(&id).ok_or(ReadError::UnknownPartition)?;
-        if offset < held.start || offset > held.end {
-            return Err(ReadError::OffsetOutOfRange {
-                offset,
-                log_start_offset: held.start,
-                log_end_offset: held.end,
-            });
-        }
-        let mut read = Read { batches: Vec::new(), next_offset: offset };
-        for (_, last, batch) in held.batches.iter().filter(|(_, last, _)| *last >= offset) {
-            if !read.batches.is_empty() && read.byte_count() + batch.len() > bytes_max {
-                break;
-            }
-            read.batches.push(batch.clone());
-            read.next_offset = last + 1;
-        }
-        Ok(read)
+        self.core.read(id, offset, bytes_max)
     }
 
+    /// The first record, by offset, with a timestamp at or after the given one.
     pub fn offset_for_time(
         &self,
-        _id: PartitionId,
-        _timestamp_ms: i64,
+        id: PartitionId,
+        timestamp_ms: i64,
     ) -> Result<Option<TimeHit>, ReadError> {
-        Ok(None)
+        self.core.offset_for_time(id, timestamp_ms)
     }
 
-    pub fn max_timestamp(&self, _id: PartitionId) -> Result<Option<TimeHit>, ReadError> {
-        Ok(None)
+    /// The record with the largest timestamp, the first of several.
+    pub fn max_timestamp(&self, id: PartitionId) -> Result<Option<TimeHit>, ReadError> {
+        self.core.max_timestamp(id)
     }
 
+    /// Next offset at or after `at_offset` of a chunk that may hold a timestamp in
+    /// `[from_ms, to_ms)`; complete whatever order timestamps come in.
     pub fn next_in_time(
         &self,
         id: PartitionId,
-        _from_ms: i64,
-        _to_ms: i64,
+        from_ms: i64,
+        to_ms: i64,
         at_offset: i64,
     ) -> Result<Option<i64>, ReadError> {
-        Ok(self.ends(id).filter(|ends| at_offset < ends.log_end_offset).map(|_| at_offset))
+        self.core.next_in_time(id, from_ms, to_ms, at_offset)
     }
 
+    /// The log start offset that whole segments allow under these limits, if it is higher than
+    /// now. Moves nothing: make it durable, then `trim`.
     pub fn retention(
         &self,
-        _id: PartitionId,
-        _now_ms: i64,
-        _retention_ms: Option<i64>,
-        _retention_bytes: Option<i64>,
+        id: PartitionId,
+        now_ms: i64,
+        retention_ms: Option<i64>,
+        retention_bytes: Option<i64>,
     ) -> Option<i64> {
-        None
+        self.core.retention(id, now_ms, retention_ms, retention_bytes)
     }
 
     pub fn trim(&self, id: PartitionId, log_start_offset: i64) {
-        if let Some(held) = self.partitions.lock().expect("lock").get_mut(&id) {
-            held.start = log_start_offset;
-        }
+        self.core.trim(id, log_start_offset);
     }
 
     pub fn remove(&self, id: PartitionId) {
-        self.partitions.lock().expect("lock").remove(&id);
+        self.core.remove(id);
     }
 
-    pub fn keyed(&self, _id: PartitionId) -> Result<BTreeMap<Bytes, Bytes>, ReadError> {
-        Ok(BTreeMap::new())
+    /// Latest value of each key; keys whose last record has no value are not there.
+    pub fn keyed(&self, id: PartitionId) -> Result<BTreeMap<Bytes, Bytes>, ReadError> {
+        self.core.keyed(id)
     }
 
-    pub fn producers(&self, _id: PartitionId) -> Result<Vec<ProducerEntry>, ReadError> {
-        Ok(Vec::new())
+    /// Sorted by producer id; as of the high watermark.
+    pub fn producers(&self, id: PartitionId) -> Result<Vec<ProducerEntry>, ReadError> {
+        self.core.producers(id)
     }
 
-    pub fn set_settings(&self, _id: PartitionId, _settings: PartitionSettings) {}
+    pub fn set_settings(&self, id: PartitionId, settings: PartitionSettings) {
+        if let Some(partition) = self.core.partition(id) {
+            partition.shared().settings = settings;
+        }
+    }
 
+    /// Why this incarnation ended, if it has.
     pub fn failed(&self) -> Option<String> {
-        None
+        self.core.failed()
     }
 
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let mut stats = self.core.stats().clone();
+        stats.unsettled_bytes = Progress::at(&self.core.progress.unsettled_bytes);
+        if let Ok(free_bytes) = self.core.disk.free_bytes() {
+            stats.disk_free_bytes = free_bytes;
+        }
+        stats
     }
 
-    /// Clean stop.
+    /// Commits what is queued, takes everything to the segments, syncs, and leaves a folder that
+    /// the next open finds clean. Safe to call more than once.
     pub fn close(&self) {
-        self.queue.lock().expect("lock").take();
-        if let Some(thread) = self.thread.lock().expect("lock").take() {
-            let _ = thread.join();
+        self.stop_threads();
+        let core = &self.core;
+        if core.lock.lock().expect("no holder of the lock panics").is_none() {
+            return;
+        }
+        if core.failed().is_none() && core.recovery.lock().is_ok_and(|recovery| recovery.is_none())
+        {
+            self.settle_all();
+        }
+        core.refuse_queued(&CommitError::Closed);
+        core.close_view();
+        core.lock.lock().expect("no holder of the lock panics").take();
+    }
+
+    fn settle_all(&self) {
+        let core = &self.core;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline && core.failed().is_none() {
+            let committed = core.commit_step();
+            let settled = core.settle_step(now_ms());
+            if committed == Step::Waiting || core.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
+                core.checkpoint_step();
+            }
+            if committed == Step::Idle && settled != Step::Worked {
+                break;
+            }
+        }
+        core.finish_interval();
+        while core.settle_step(now_ms()) == Step::Worked {}
+        while core.checkpoint_step() == Step::Worked {}
+        while core.feed_step() == Step::Worked {}
+        core.checkpoint_view();
+        core.clean_step();
+        if core.failed().is_some() {
+            return;
+        }
+        let written = Progress::at(&core.progress.written);
+        if Progress::at(&core.progress.checkpointed) == written {
+            let mut committer = core.committer.lock().expect("no holder of the committer panics");
+            let fresh = committer.journal().switch(written + 1, written);
+            let unmarked = fresh.and_then(|()| remove_mark(&*core.disk));
+            if let Err(error) = unmarked {
+                tracing::warn!(%error, "the log could not be closed cleanly");
+            }
+        }
+    }
+
+    fn stop_threads(&self) {
+        self.core.queue().open = false;
+        self.core.stopping.store(true, Ordering::Release);
+        self.core.queue_signal.notify_all();
+        self.core.progress.notify();
+        let mut threads = self.threads.lock().expect("no holder of the threads panics");
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                self.core.fail("a thread of the log", &"panicked");
+            }
         }
     }
 }
 
-impl Held {
-    fn append(&mut self, append: &Append) {
-        let mut base = append.base_offset;
-        for (_, batch) in wire::batches(&append.batches) {
-            let mut bytes = BytesMut::from(&batch[..]);
-            let last = base + i64::from(wire::last_offset_delta(&batch).unwrap_or(0));
-            bytes[0..8].copy_from_slice(&base.to_be_bytes());
-            bytes[12..16].copy_from_slice(&append.leader_epoch.to_be_bytes());
-            self.batches.push((base, last, bytes.freeze()));
-            base = last + 1;
-        }
-        self.end = base;
+impl Drop for Log {
+    /// Without `close` this is a stop like any other crash of the process.
+    fn drop(&mut self) {
+        self.stop_threads();
+        self.core.refuse_queued(&CommitError::Closed);
+        self.core.close_view();
     }
+}
+
+fn run_commit(core: &Core) {
+    loop {
+        let seen = core.progress.seen();
+        match core.commit_step() {
+            Step::Worked => {}
+            Step::Waiting if core.stopping.load(Ordering::Acquire) => break,
+            Step::Waiting => core.progress.wait(seen, Duration::from_millis(100)),
+            Step::Idle => {
+                let mut queue = core.queue();
+                if !queue.units.is_empty() {
+                    continue;
+                }
+                if core.stopping.load(Ordering::Acquire) {
+                    break;
+                }
+                queue.asleep = true;
+                let pause = match core.options.durability {
+                    Durability::Interval(interval) => interval,
+                    Durability::Sync => IDLE_PAUSE,
+                };
+                let waited = core.queue_signal.wait_timeout(queue, pause);
+                waited.expect("no holder of the queue panics").0.asleep = false;
+            }
+        }
+    }
+}
+
+fn run_settle(core: &Core) {
+    let threshold = settle_threshold(core.options.unsettled_bytes_max);
+    let mut last_settle = Instant::now();
+    let mut last_checkpoint = Instant::now();
+    while !core.stopping.load(Ordering::Acquire) {
+        let seen = core.progress.seen();
+        let unsettled = Progress::at(&core.progress.unsettled_bytes);
+        let wanted = core.progress.checkpoint_wanted.load(Ordering::Acquire);
+        let due = unsettled >= threshold || last_settle.elapsed() >= SETTLE_PAUSE || wanted;
+        let mut step = Step::Idle;
+        if due {
+            step = core.settle_step(now_ms());
+            if step != Step::Worked || Progress::at(&core.progress.unsettled_bytes) == 0 {
+                last_settle = Instant::now();
+            }
+        }
+        let behind =
+            Progress::at(&core.progress.checkpointed) < Progress::at(&core.progress.settled);
+        if core.bytes_since_checkpoint() >= CHECKPOINT_BYTES
+            || wanted && step != Step::Worked
+            || last_checkpoint.elapsed() >= CHECKPOINT_PAUSE && step != Step::Worked
+        {
+            core.checkpoint_step();
+            last_checkpoint = Instant::now();
+        }
+        if step != Step::Worked {
+            let small = unsettled > 0 || behind;
+            let pause = if small { SETTLE_PAUSE } else { IDLE_PAUSE };
+            core.progress.wait(seen, pause);
+        }
+    }
+}
+
+fn run_feed(core: &Core) {
+    let mut last_checkpoint = Instant::now();
+    while !core.stopping.load(Ordering::Acquire) {
+        let seen = core.progress.seen();
+        let fed = core.feed_step();
+        let cleaned = core.clean_step();
+        if last_checkpoint.elapsed() >= VIEW_CHECKPOINT_PAUSE {
+            core.checkpoint_view();
+            last_checkpoint = Instant::now();
+        }
+        if fed != Step::Worked && cleaned != Step::Worked {
+            core.progress.wait(seen, IDLE_PAUSE);
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn open_error(what: &str) -> impl Fn(io::Error) -> OpenError + use<> {
+    let what = what.to_owned();
+    move |source| OpenError::Io { what: what.clone(), source }
+}
+
+/// `Some` if the last run did not close: the boot id it ran under, as far as it is readable.
+fn read_mark(disk: &dyn Disk) -> Option<Option<String>> {
+    let file = disk.open(MARK_NAME).ok()?;
+    let text = || {
+        let bytes = file.byte_count().ok().filter(|bytes| *bytes <= MARK_BYTES_MAX)?;
+        let mut buffer = vec![0; usize::try_from(bytes).ok()?];
+        file.read_exact_at(&mut buffer, 0).ok()?;
+        String::from_utf8(buffer).ok().filter(|text| !text.is_empty())
+    };
+    Some(text())
+}
+
+fn write_mark(disk: &dyn Disk) -> io::Result<()> {
+    let file = disk.create(MARK_NAME)?;
+    file.set_len(0)?;
+    file.write_all_at(disk.boot_id().unwrap_or_default().as_bytes(), 0)?;
+    file.sync()?;
+    disk.sync_folder("")
+}
+
+fn remove_mark(disk: &dyn Disk) -> io::Result<()> {
+    disk.delete(MARK_NAME)?;
+    disk.sync_folder("")
 }

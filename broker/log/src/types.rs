@@ -157,7 +157,7 @@ impl Read {
 
     /// Single batches, in order.
     pub fn each_batch(&self) -> Vec<Bytes> {
-        self.batches.iter().flat_map(crate::wire::batches).map(|(_, batch)| batch).collect()
+        self.batches.iter().flat_map(crate::wire::batches).map(|(_, b)| b).collect()
     }
 }
 
@@ -166,7 +166,7 @@ pub enum Cached {
     Hit(Read),
     /// Not in memory: ask `Log::read`, which may block.
     Miss,
-    /// The offset is the end of the log (or past it): nothing there yet.
+    /// The offset is the end of the log: nothing there yet.
     AtEnd,
 }
 

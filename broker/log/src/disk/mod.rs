@@ -9,12 +9,15 @@
 //! - Names are relative to the log's folder, with `/` between folders.
 //! - Nothing is renamed, and nothing is deleted while a handle to it is open (Windows).
 
+mod memory;
 mod real;
 
 use std::io;
 use std::sync::Arc;
 
+pub use memory::{CrashMode, MemoryDisk};
 pub use real::RealDisk;
+pub(crate) use real::sync_folder;
 
 /// One open file. Positions are absolute; there is no cursor.
 pub trait DiskFile: Send + Sync {

@@ -1,0 +1,404 @@
+//! Opening a partition: its folder, its segments' summaries from the view or the side files, the
+//! active segment's tail by a walk from the last point that is known, and then what the journal
+//! holds beyond that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::Core;
+use crate::feed::Fed;
+use crate::folders;
+use crate::index::{self, SegmentIndex, Summary};
+use crate::keyed::offset_of;
+use crate::partition::{Partition, Segment};
+use crate::producers::Producers;
+use crate::recover::{Recovered, Recovery};
+use crate::types::{AttachError, Damage, Ends, PartitionId, PartitionSpec};
+use crate::view::partition_key;
+use crate::walk::{self, Walk};
+use crate::wire;
+
+/// What the view holds of a partition when it is attached.
+#[derive(Default)]
+struct Stored {
+    summaries: BTreeMap<i64, (Summary, bool)>,
+    producers: Option<(i64, Producers)>,
+    keyed_end: Option<i64>,
+    broken: bool,
+}
+
+/// The active segment as far as it is known without looking into it.
+struct Known {
+    index: SegmentIndex,
+    producers: Producers,
+}
+
+impl Core {
+    pub fn attach(&self, spec: PartitionSpec, now_ms: i64) -> Result<Ends, AttachError> {
+        if let Some(reason) = self.failed() {
+            return Err(AttachError::Failed(reason));
+        }
+        if self.partition(spec.id).is_some() {
+            return Err(AttachError::Twice(spec.id));
+        }
+        let io = |what: &str| {
+            let what = format!("{what} {}", spec.folder);
+            move |source: io::Error| AttachError::Io { what, source }
+        };
+        let (folder, metadata) = self.folders().place(&*self.disk, &spec).map_err(io("placing"))?;
+        let partition = Arc::new(Partition::new(spec.id, folder, spec.keyed));
+        {
+            let mut writer = partition.writer();
+            writer.created_ms = now_ms;
+            if let Some(metadata) = metadata {
+                writer.metadata = Some(metadata);
+                writer.folder_dirty = true;
+                self.segments.root_dirty.store(true, Ordering::Release);
+            }
+            let mut shared = partition.shared();
+            shared.settings = spec.settings;
+            shared.log_start_offset = spec.log_start_offset;
+            shared.settled_end = spec.log_start_offset;
+            shared.max_timestamp_ms = -1;
+        }
+        self.load(&partition, now_ms).map_err(io("opening"))?;
+        self.mark_dirty(&partition);
+        let ends = partition.ends();
+        let mut partitions = self.partitions.write().expect("no holder of the partitions panics");
+        if partitions.insert(spec.id, partition).is_some() {
+            return Err(AttachError::Twice(spec.id));
+        }
+        Ok(ends)
+    }
+
+    fn load(&self, partition: &Arc<Partition>, now_ms: i64) -> io::Result<()> {
+        let mut recovery = self.recovery.lock().expect("no holder of the recovery panics");
+        let entries =
+            recovery.as_mut().map(|recovery| recovery.take(partition.id)).unwrap_or_default();
+        let careful = recovery.as_ref().is_some_and(|recovery| recovery.careful);
+        let stored = self.stored(partition.id);
+        let files = self.segment_files(partition)?;
+        let mut damage = Vec::new();
+        let known = self.load_sealed(partition, &stored, &files)?;
+        if let Some((base_offset, bytes)) = known.1 {
+            let known = self.known_active(partition, &stored, known.0, base_offset, bytes);
+            let load =
+                ActiveLoad { bytes, careful, limit: first_beyond(&entries, &known.index.summary) };
+            damage.extend(self.load_active(partition, known, load)?);
+        } else {
+            partition.writer().producers = known.0;
+        }
+        if let Some(recovery) = recovery.as_mut() {
+            self.replay(partition, recovery, &entries, now_ms, &mut damage)?;
+            recovery.damage.extend(damage.iter().copied());
+        }
+        for damage in &damage {
+            tracing::error!(?damage, folder = partition.folder, "acknowledged records are lost");
+        }
+        let mut shared = partition.shared();
+        shared.settled_end = shared.settled_end.max(shared.log_start_offset);
+        shared.high_watermark = shared.settled_end;
+        shared.recount();
+        let end = shared.high_watermark;
+        drop(shared);
+        partition.next_offset.store(end, Ordering::Release);
+        self.know_fed(partition, stored, end, !damage.is_empty());
+        Ok(())
+    }
+
+    fn stored(&self, id: PartitionId) -> Stored {
+        let Some(view) = self.view() else { return Stored::default() };
+        let mut stored = Stored::default();
+        let mut broken = false;
+        let scanned = view.scan(&partition_key(b'g', id), &mut |_, value| {
+            match index::decode_summary(value) {
+                Some((summary, sealed)) => {
+                    stored.summaries.insert(summary.base_offset, (summary, sealed));
+                }
+                None => broken = true,
+            }
+            true
+        });
+        let producers = view.value(&partition_key(b's', id));
+        let keyed_end = view.value(&partition_key(b'e', id));
+        match (scanned, producers, keyed_end) {
+            (Ok(()), Ok(producers), Ok(keyed_end)) => {
+                if let Some(value) = producers {
+                    let end = value.get(..8).and_then(offset_of);
+                    let table = value.get(8..).and_then(Producers::decode);
+                    broken |= table.is_none();
+                    stored.producers = end.zip(table);
+                }
+                if let Some(value) = keyed_end {
+                    stored.keyed_end = offset_of(&value);
+                    broken |= stored.keyed_end.is_none();
+                }
+            }
+            _ => broken = true,
+        }
+        if broken {
+            self.break_view(&"a stored value makes no sense");
+            return Stored { broken: true, ..Stored::default() };
+        }
+        stored
+    }
+
+    /// Base offsets and sizes of the segment files, without those that are trimmed already.
+    fn segment_files(&self, partition: &Arc<Partition>) -> io::Result<BTreeMap<i64, u64>> {
+        let mut logs = BTreeMap::new();
+        let mut sides = Vec::new();
+        for entry in self.disk.list(&partition.folder)? {
+            let Some((stem, kind)) = entry.name.split_once('.') else { continue };
+            let Some(base) = Some(stem).filter(|stem| stem.len() == 20) else { continue };
+            let Ok(base_offset) = base.parse::<i64>() else { continue };
+            match kind {
+                "log" => drop(logs.insert(base_offset, entry.bytes)),
+                "side" => sides.push(base_offset),
+                _ => {}
+            }
+        }
+        let start = partition.shared().log_start_offset;
+        let bases: Vec<i64> = logs.keys().copied().collect();
+        for pair in bases.windows(2).filter(|pair| pair[1] <= start) {
+            logs.remove(&pair[0]);
+            self.doom_segment(partition, pair[0]);
+        }
+        for base_offset in sides.into_iter().filter(|base| !bases.contains(base)) {
+            self.disk.delete(&partition.side_path(base_offset))?;
+        }
+        Ok(logs)
+    }
+
+    /// Takes in all sealed segments. Returns the producers at their end, and the active segment.
+    fn load_sealed(
+        &self,
+        partition: &Arc<Partition>,
+        stored: &Stored,
+        files: &BTreeMap<i64, u64>,
+    ) -> io::Result<(Producers, Option<(i64, u64)>)> {
+        let mut producers = None;
+        let count = files.len();
+        for (at, (base_offset, bytes)) in files.iter().enumerate() {
+            let last = at + 1 == count;
+            let next_is_last = at + 2 >= count;
+            let known = stored.summaries.get(base_offset).filter(|(summary, sealed)| {
+                *sealed && summary.bytes == *bytes && summary.base_offset == *base_offset
+            });
+            // The producers are in the side file; only those at the end matter.
+            let side = match known {
+                Some(_) if !next_is_last => None,
+                _ => self.segments.read_side(partition, *base_offset),
+            };
+            let side = side.filter(|side| side.summary.bytes == *bytes);
+            let summary = match (known, &side) {
+                (Some((summary, _)), _) => *summary,
+                (None, Some(side)) => side.summary,
+                (None, None) if last => {
+                    return Ok((producers.unwrap_or_default(), Some((*base_offset, *bytes))));
+                }
+                (None, None) => {
+                    let before = producers.take().unwrap_or_default();
+                    let (summary, after) =
+                        self.seal_anew(partition, *base_offset, *bytes, before)?;
+                    producers = Some(after);
+                    summary
+                }
+            };
+            if let Some(side) = side {
+                producers = Some(side.producers);
+            }
+            let mut shared = partition.shared();
+            shared.settled_end = summary.end_offset;
+            shared.segments.push(Segment { summary, sealed: true });
+        }
+        Ok((producers.unwrap_or_default(), None))
+    }
+
+    /// A segment that others follow but that has no side file: taken in from elsewhere.
+    fn seal_anew(
+        &self,
+        partition: &Arc<Partition>,
+        base_offset: i64,
+        bytes: u64,
+        producers: Producers,
+    ) -> io::Result<(Summary, Producers)> {
+        let known = Known { index: SegmentIndex::empty(base_offset), producers };
+        let (known, end) =
+            self.walk_on(partition, known, Walk { from: 0, to: bytes, verify: true }, None)?;
+        let file = self.disk.create(&partition.segment_path(base_offset))?;
+        if end < bytes {
+            file.set_len(end)?;
+        }
+        file.sync()?;
+        let mut writer = partition.writer();
+        let kept = std::mem::replace(&mut writer.producers, known.producers);
+        self.segments.write_side(partition, &known.index, &writer)?;
+        let producers = std::mem::replace(&mut writer.producers, kept);
+        Ok((known.index.summary, producers))
+    }
+
+    /// The view's word on the active segment, if it has one and the file bears it out.
+    fn known_active(
+        &self,
+        partition: &Arc<Partition>,
+        stored: &Stored,
+        producers: Producers,
+        base_offset: i64,
+        bytes: u64,
+    ) -> Known {
+        let from_view = || {
+            let (summary, sealed) = stored.summaries.get(&base_offset)?;
+            let (end_offset, table) = stored.producers.as_ref()?;
+            if *sealed || summary.bytes > bytes || *end_offset != summary.end_offset {
+                return None;
+            }
+            let view = self.view()?;
+            let mut entries = crate::read::view_entries(&*view, partition.id, base_offset)?;
+            entries.retain(|entry| entry.position < summary.bytes);
+            let last = entries.last()?;
+            let file = self.segments.reader(partition, base_offset).ok()?;
+            let mut header = [0; wire::HEADER_BYTES];
+            file.read_exact_at(&mut header, last.position).ok()?;
+            let agrees = wire::header(&header)?.base_offset == last.offset;
+            let index = SegmentIndex { summary: *summary, entries };
+            agrees.then(|| Known { index, producers: table.clone() })
+        };
+        let known = from_view();
+        known.unwrap_or(Known { index: SegmentIndex::empty(base_offset), producers })
+    }
+
+    /// Walks from the known point to the end, or to where the journal takes over; what lies
+    /// behind that is cut, to be written anew: a page that a failed sync left behind clean would
+    /// never reach the disk otherwise.
+    fn load_active(
+        &self,
+        partition: &Arc<Partition>,
+        known: Known,
+        load: ActiveLoad,
+    ) -> io::Result<Option<Damage>> {
+        let base_offset = known.index.summary.base_offset;
+        let from = known.index.summary.bytes;
+        let limit = load.limit.filter(|_| !load.careful);
+        let walk = Walk { from, to: load.bytes, verify: load.careful };
+        let (known, end) = self.walk_on(partition, known, walk, limit)?;
+        let summary = known.index.summary;
+        let file = self.disk.create(&partition.segment_path(base_offset))?;
+        if end < load.bytes {
+            file.set_len(end)?;
+        }
+        let mut writer = partition.writer();
+        writer.producers = known.producers;
+        writer.dirty = true;
+        writer.folder_dirty = true;
+        let mut shared = partition.shared();
+        shared.settled_end = shared.settled_end.max(summary.end_offset);
+        if summary.is_empty() {
+            drop(shared);
+            drop(file);
+            self.segments.close_readers(partition.id, Some(base_offset));
+            self.disk.delete(&partition.segment_path(base_offset))?;
+        } else {
+            writer.file = Some(file);
+            shared.segments.push(Segment { summary, sealed: false });
+            shared.active = Some(known.index);
+        }
+        // With the journal whole, all before its first entry was synced once.
+        let unknown_end = load.limit.is_none() && end < load.bytes && !load.careful;
+        Ok(unknown_end.then_some(Damage {
+            partition: partition.id,
+            from_offset: summary.end_offset,
+            to_offset: i64::MAX,
+        }))
+    }
+
+    fn walk_on(
+        &self,
+        partition: &Arc<Partition>,
+        mut known: Known,
+        walk: Walk,
+        limit: Option<i64>,
+    ) -> io::Result<(Known, u64)> {
+        let base_offset = known.index.summary.base_offset;
+        let file = self.segments.reader(partition, base_offset)?;
+        let end = walk::walk(&file, walk, &mut |header, batch| {
+            let follows = header.base_offset >= known.index.summary.end_offset;
+            if !follows || limit.is_some_and(|limit| header.base_offset >= limit) {
+                return false;
+            }
+            let (low, high) = wire::timestamps(header, batch);
+            known.index.push(header, low, high);
+            known.producers.apply(header);
+            true
+        })?;
+        Ok((known, end))
+    }
+
+    fn replay(
+        &self,
+        partition: &Arc<Partition>,
+        recovery: &mut Recovery,
+        entries: &[Recovered],
+        now_ms: i64,
+        damage: &mut Vec<Damage>,
+    ) -> io::Result<()> {
+        for entry in entries {
+            let end = partition.shared().settled_end;
+            if entry.last_offset < end {
+                continue;
+            }
+            if entry.base_offset > end {
+                damage.push(Damage {
+                    partition: partition.id,
+                    from_offset: end,
+                    to_offset: entry.base_offset,
+                });
+            }
+            let batches = recovery.batches(entry)?;
+            self.segments.append(partition, &[batches], now_ms)?;
+            recovery.recovered_bytes += entry.bytes as u64;
+        }
+        Ok(())
+    }
+
+    fn know_fed(&self, partition: &Partition, stored: Stored, end: i64, damaged: bool) {
+        if stored.broken {
+            return;
+        }
+        let (sealed, active): (Vec<_>, Vec<_>) =
+            stored.summaries.values().partition(|(_, sealed)| *sealed);
+        let newer = stored.keyed_end.is_some_and(|covered| covered > end)
+            || stored.summaries.values().any(|(summary, _)| summary.end_offset > end);
+        let mut fed = Fed {
+            sealed: sealed.iter().map(|(summary, _)| summary.base_offset).collect(),
+            active: None,
+            end_offset: stored.keyed_end.unwrap_or(0),
+            purge: newer || damaged,
+        };
+        // An active segment that is none any more would be forgotten as a sealed one.
+        fed.sealed.extend(active.iter().map(|(summary, _)| summary.base_offset).filter(|base| {
+            !partition.shared().segments.iter().any(|s| s.summary.base_offset == *base)
+        }));
+        let mut feeder = self.feeder.lock().expect("no holder of the feeder panics");
+        feeder.know(partition.id, fed);
+    }
+
+    pub fn folders(&self) -> std::sync::MutexGuard<'_, folders::Folders> {
+        self.folders.lock().expect("no holder of the folders panics")
+    }
+}
+
+struct ActiveLoad {
+    bytes: u64,
+    careful: bool,
+    /// Where the journal takes over.
+    limit: Option<i64>,
+}
+
+/// The first offset that the journal holds and that is not known to be synced. A segment may end
+/// within an entry, so this may lie in the middle of one.
+fn first_beyond(entries: &[Recovered], known: &Summary) -> Option<i64> {
+    let beyond = entries.iter().find(|entry| entry.last_offset >= known.end_offset);
+    beyond.map(|entry| entry.base_offset.max(known.end_offset))
+}

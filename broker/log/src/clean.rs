@@ -1,0 +1,192 @@
+//! Giving space back: which segments retention lets go, trimming, removing partitions, and the
+//! unlinking itself, which waits for readers and is tried again when it fails.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::{Core, Step};
+use crate::partition::Partition;
+use crate::types::PartitionId;
+
+/// Files that nobody may read any more.
+#[derive(Debug, Clone)]
+pub(crate) enum Doomed {
+    Segment { id: PartitionId, folder: String, base_offset: i64 },
+    Folder { id: Option<PartitionId>, folder: String },
+}
+
+impl Core {
+    /// The log start offset that whole segments allow, if it is higher than now. An active
+    /// segment that has run out in full is asked to be sealed, and goes at a later call.
+    pub fn retention(
+        &self,
+        id: PartitionId,
+        now_ms: i64,
+        retention_ms: Option<i64>,
+        retention_bytes: Option<i64>,
+    ) -> Option<i64> {
+        let partition = self.partition(id)?;
+        let mut shared = partition.shared();
+        let limit_ms = retention_ms.filter(|ms| *ms >= 0).map(|ms| now_ms.saturating_sub(ms));
+        let limit_bytes = retention_bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let mut left = shared.settled_bytes + shared.unsettled_bytes;
+        let mut start = shared.log_start_offset;
+        let mut roll = false;
+        for segment in &shared.segments {
+            let summary = segment.summary;
+            let old = limit_ms.is_some_and(|limit| summary.max_timestamp_ms < limit);
+            // As in Kafka: a segment goes if what is left without it still has the size.
+            let surplus =
+                limit_bytes.is_some_and(|limit| left.saturating_sub(summary.bytes) >= limit);
+            if summary.is_empty() || !(old || surplus) {
+                break;
+            }
+            if !segment.sealed {
+                roll = old;
+                break;
+            }
+            left = left.saturating_sub(summary.bytes);
+            start = start.max(summary.end_offset);
+        }
+        let moved = (start > shared.log_start_offset).then_some(start);
+        shared.roll_requested |= roll;
+        drop(shared);
+        if roll {
+            self.progress.notify();
+        }
+        moved
+    }
+
+    pub fn trim(&self, id: PartitionId, log_start_offset: i64) {
+        if let Some(partition) = self.partition(id) {
+            self.trim_partition(&partition, log_start_offset);
+            self.progress.notify();
+        }
+    }
+
+    /// Moves the log start; segments wholly below it are on their way out.
+    pub fn trim_partition(&self, partition: &Partition, log_start_offset: i64) {
+        let mut shared = partition.shared();
+        let start = log_start_offset.min(shared.high_watermark).max(shared.log_start_offset);
+        shared.log_start_offset = start;
+        let below = |segment: &crate::partition::Segment| {
+            segment.sealed && segment.summary.end_offset <= start
+        };
+        let gone = shared.segments.iter().take_while(|segment| below(segment)).count();
+        let gone: Vec<i64> =
+            shared.segments.drain(..gone).map(|segment| segment.summary.base_offset).collect();
+        // A first segment that is still being written goes as soon as it is sealed.
+        if shared.segments.len() == 1
+            && shared.active.as_ref().is_some_and(|active| active.summary.end_offset <= start)
+            && !shared.segments[0].summary.is_empty()
+        {
+            shared.roll_requested = true;
+        }
+        shared.recount();
+        drop(shared);
+        if gone.is_empty() {
+            return;
+        }
+        self.due(partition.id);
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        for base_offset in gone {
+            self.index_cache.forget(partition.id, Some(base_offset));
+            let folder = partition.folder.clone();
+            doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+        }
+    }
+
+    /// The partition is gone for readers and writers at once; its folder follows.
+    pub fn remove(&self, id: PartitionId) {
+        let removed =
+            self.partitions.write().expect("no holder of the partitions panics").remove(&id);
+        let Some(partition) = removed else { return };
+        partition.removed.store(true, Ordering::Release);
+        partition.shared().tail.clear();
+        self.index_cache.forget(id, None);
+        // Whoever is writing has the lock; once it is ours, nobody begins again.
+        let mut writer = partition.writer();
+        (writer.file, writer.metadata) = (None, None);
+        drop(writer);
+        let folder = partition.folder.clone();
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        doomed.push(Doomed::Folder { id: Some(id), folder });
+        drop(doomed);
+        self.due(id);
+        self.progress.notify();
+    }
+
+    /// Unlinks what is doomed and can go; the rest is tried again next time.
+    pub fn clean_step(&self) -> Step {
+        let doomed = {
+            let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+            std::mem::take(&mut *doomed)
+        };
+        if doomed.is_empty() {
+            return Step::Idle;
+        }
+        let count = doomed.len();
+        let mut again = Vec::new();
+        for one in doomed {
+            match self.unlink(&one) {
+                Ok(true) => {}
+                Ok(false) => again.push(one),
+                Err(error) => {
+                    tracing::warn!(?one, %error, "could not remove files, will try again");
+                    again.push(one);
+                }
+            }
+        }
+        let step = if again.len() < count { Step::Worked } else { Step::Waiting };
+        self.doomed.lock().expect("no holder of the doomed list panics").extend(again);
+        step
+    }
+
+    fn unlink(&self, doomed: &Doomed) -> io::Result<bool> {
+        match doomed {
+            Doomed::Segment { id, folder, base_offset } => {
+                if !self.segments.close_readers(*id, Some(*base_offset)) {
+                    return Ok(false);
+                }
+                // The side file last: without it the segment would count as unfinished.
+                self.delete(&format!("{folder}/{base_offset:020}.log"))?;
+                self.delete(&format!("{folder}/{base_offset:020}.side"))?;
+            }
+            Doomed::Folder { id, folder } => {
+                if id.is_some_and(|id| !self.segments.close_readers(id, None)) {
+                    return Ok(false);
+                }
+                let entries = match self.disk.list(folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                    entries => entries?,
+                };
+                for entry in entries.iter().filter(|entry| !entry.is_folder) {
+                    self.delete(&format!("{folder}/{}", entry.name))?;
+                }
+                self.disk.delete_folder(folder)?;
+                self.disk.sync_folder("")?;
+                self.folders().forget(folder);
+            }
+        }
+        Ok(true)
+    }
+
+    fn delete(&self, path: &str) -> io::Result<()> {
+        match self.disk.delete(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    pub fn doom_folder(&self, folder: &str) {
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        doomed.push(Doomed::Folder { id: None, folder: folder.to_owned() });
+    }
+
+    pub fn doom_segment(&self, partition: &Arc<Partition>, base_offset: i64) {
+        let folder = partition.folder.clone();
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+    }
+}

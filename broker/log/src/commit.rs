@@ -1,0 +1,410 @@
+//! The commit step: everything that queued up while the last group was being written becomes the
+//! next one; one write, one sync, then the high watermarks move and the waiters are answered, in
+//! the order of the queue.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::core::{Core, Progress, Step};
+use crate::group::{self, Group, GroupBuffer, GroupEntry, Seal};
+use crate::journal::{self, Journal};
+use crate::partition::{Partition, TailEntry};
+use crate::types::{
+    Append, CommitError, Done, Durability, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS, Unit,
+};
+
+/// A group takes no further unit beyond this: at 500 MB/s it is 8 ms of waiting for the first.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Memory of one entry beside its bytes: in the group, and in its partition's tail.
+const ENTRY_MEMORY_BYTES: usize = 160;
+/// Units of keyed partitions (the broker's own state) may go this far into the reserve, so that a
+/// full disk can be emptied: removing data begins with a state record.
+const STATE_RESERVE_SHARE: u64 = 4;
+
+pub(crate) struct Committer {
+    journal: Journal,
+    /// Taken from the queue and not yet written, because another step has to go on first.
+    pending: Option<Pending>,
+    /// Groups in memory for readers, oldest first.
+    ring: VecDeque<Arc<Group>>,
+    ring_bytes: usize,
+    last_sync: Instant,
+}
+
+struct Pending {
+    buffer: GroupBuffer,
+    dones: Vec<Done>,
+}
+
+impl Committer {
+    pub fn new(journal: Journal) -> Self {
+        Committer {
+            journal,
+            pending: None,
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            last_sync: Instant::now(),
+        }
+    }
+
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+}
+
+impl Core {
+    pub fn commit_step(&self) -> Step {
+        let mut committer = self.committer.lock().expect("no holder of the committer panics");
+        if let Some(reason) = self.failed() {
+            self.refuse_all(&mut committer, &CommitError::Failed(reason));
+            return Step::Idle;
+        }
+        self.sync_if_due(&mut committer);
+        if committer.pending.is_none() {
+            let unsettled = Progress::at(&self.progress.unsettled_bytes);
+            if unsettled >= self.options.unsettled_bytes_max as u64
+                && !self.progress.settle_stuck.load(Ordering::Acquire)
+            {
+                // Under `Interval` nothing settles before its sync.
+                self.sync_now(&mut committer);
+                return Step::Waiting;
+            }
+            committer.pending = self.fill_group();
+        }
+        let Some(pending) = committer.pending.take() else { return Step::Idle };
+        if pending.buffer.entries.is_empty() {
+            // All refused, or without appends: nothing to make durable.
+            pending.dones.into_iter().for_each(|done| done(Ok(())));
+            return Step::Worked;
+        }
+        match self.make_room(&mut committer, pending.buffer.byte_count()) {
+            Ok(true) => {}
+            Ok(false) => {
+                committer.pending = Some(pending);
+                return Step::Waiting;
+            }
+            Err(error) => {
+                committer.pending = Some(pending);
+                self.fail("taking a journal file into use", &error);
+                return Step::Worked;
+            }
+        }
+        self.write_group(&mut committer, pending);
+        Step::Worked
+    }
+
+    /// The group that the queue's units make; refused ones are answered here.
+    fn fill_group(&self) -> Option<Pending> {
+        let units = self.take_units()?;
+        let bytes: usize = units.iter().map(unit_bytes).sum();
+        let mut buffer = GroupBuffer::with_capacity(bytes);
+        let mut dones = Vec::with_capacity(units.len());
+        let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
+        let free_bytes = if stuck { 0 } else { self.disk.free_bytes().unwrap_or(u64::MAX) };
+        let mut refused_for_space = false;
+        for unit in units {
+            match self.push_unit(&mut buffer, &unit, free_bytes) {
+                Ok(()) => dones.push(unit.done),
+                Err(error) => {
+                    refused_for_space |= error == CommitError::Full;
+                    (unit.done)(Err(error));
+                }
+            }
+        }
+        let mut stats = self.stats();
+        stats.disk_free_bytes = free_bytes;
+        stats.full = refused_for_space || free_bytes < self.options.disk_reserve_bytes;
+        stats.units += dones.len() as u64;
+        drop(stats);
+        Some(Pending { buffer, dones })
+    }
+
+    fn take_units(&self) -> Option<Vec<Unit>> {
+        let mut queue = self.queue();
+        let mut units = Vec::new();
+        let mut bytes = 0;
+        while let Some(unit) = queue.units.front() {
+            bytes += unit_bytes(unit);
+            if !units.is_empty() && bytes > GROUP_BYTES_MAX {
+                break;
+            }
+            units.extend(queue.units.pop_front());
+        }
+        (!units.is_empty()).then_some(units)
+    }
+
+    /// All appends of the unit, or none (invariant 1).
+    fn push_unit(
+        &self,
+        buffer: &mut GroupBuffer,
+        unit: &Unit,
+        free_bytes: u64,
+    ) -> Result<(), CommitError> {
+        let mark = buffer.mark();
+        let mut moved: Vec<(Arc<Partition>, i64)> = Vec::new();
+        let result = self.push_appends(buffer, unit, free_bytes, &mut moved);
+        if result.is_err() {
+            buffer.rewind(mark);
+            for (partition, next_offset) in moved.iter().rev() {
+                partition.next_offset.store(*next_offset, Ordering::Release);
+            }
+            if result == Err(CommitError::Full) {
+                for append in &unit.appends {
+                    if let Some(partition) = self.partition(append.partition) {
+                        partition.refusing.store(true, Ordering::Release);
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn push_appends(
+        &self,
+        buffer: &mut GroupBuffer,
+        unit: &Unit,
+        free_bytes: u64,
+        moved: &mut Vec<(Arc<Partition>, i64)>,
+    ) -> Result<(), CommitError> {
+        let refused = |why: &str| CommitError::Refused(why.to_owned());
+        let group_bytes_max = Journal::group_bytes_max(self.options.journal_file_bytes);
+        let unit_end = group::aligned((group::HEADER_BYTES + unit_bytes(unit)) as u64);
+        if unit_end > group_bytes_max {
+            return Err(refused("it is larger than a journal file"));
+        }
+        let mut partitions = Vec::with_capacity(unit.appends.len());
+        for append in &unit.appends {
+            partitions.push(self.partition(append.partition).ok_or(refused("unknown partition"))?);
+        }
+        let is_state = partitions.iter().all(|partition| partition.keyed);
+        let reserve =
+            self.options.disk_reserve_bytes / if is_state { STATE_RESERVE_SHARE } else { 1 };
+        let enough = free_bytes >= reserve.saturating_add(unit_bytes(unit) as u64);
+        for (append, partition) in unit.appends.iter().zip(partitions) {
+            self.check_offset(append, &partition, enough)?;
+            let next_offset = partition.next_offset.load(Ordering::Acquire);
+            let last_offset =
+                buffer.push(&partition, append).map_err(|why| CommitError::Refused(why))?;
+            partition.next_offset.store(last_offset + 1, Ordering::Release);
+            moved.push((partition, next_offset));
+        }
+        Ok(())
+    }
+
+    fn check_offset(
+        &self,
+        append: &Append,
+        partition: &Partition,
+        enough: bool,
+    ) -> Result<(), CommitError> {
+        let next_offset = partition.next_offset.load(Ordering::Acquire);
+        if append.base_offset == next_offset {
+            partition.refusing.store(!enough, Ordering::Release);
+            return if enough { Ok(()) } else { Err(CommitError::Full) };
+        }
+        if partition.refusing.load(Ordering::Acquire) && append.base_offset > next_offset {
+            return Err(CommitError::Full);
+        }
+        Err(CommitError::Refused(format!(
+            "base offset {} where {next_offset} is next",
+            append.base_offset
+        )))
+    }
+
+    /// False: the other journal file is needed and a checkpoint has to free it first.
+    fn make_room(&self, committer: &mut Committer, group_bytes: usize) -> io::Result<bool> {
+        if committer.journal.has_room(group::aligned(group_bytes as u64)) {
+            return Ok(true);
+        }
+        let checkpointed = Progress::at(&self.progress.checkpointed);
+        if committer.journal.next_file_needs() > checkpointed {
+            self.progress.checkpoint_wanted.store(true, Ordering::Release);
+            self.sync_now(committer);
+            self.progress.notify();
+            return Ok(false);
+        }
+        let written = Progress::at(&self.progress.written);
+        committer.journal.switch(written + 1, checkpointed)?;
+        self.mark_synced();
+        Ok(true)
+    }
+
+    fn write_group(&self, committer: &mut Committer, mut pending: Pending) {
+        let sequence = Progress::at(&self.progress.written) + 1;
+        pending.buffer.seal(Seal {
+            salt: committer.journal.salt(),
+            sequence,
+            synced_sequence: Progress::at(&self.progress.synced),
+            checkpointed_sequence: Progress::at(&self.progress.checkpointed),
+        });
+        let started = Instant::now();
+        let mut result = committer.journal.write(sequence, pending.buffer.bytes());
+        let written = result.is_ok();
+        if written && self.options.durability == Durability::Sync {
+            result = committer.journal.sync();
+        }
+        match result {
+            Ok(()) => {}
+            Err(error) if !written && error.kind() == io::ErrorKind::StorageFull => {
+                // Nothing of it counts: the next group is written over it.
+                self.refuse_pending(pending);
+                return;
+            }
+            Err(error) => {
+                self.fail("writing the journal", &error);
+                let reason = self.failed().unwrap_or_default();
+                for done in pending.dones {
+                    done(Err(CommitError::Failed(reason.clone())));
+                }
+                return;
+            }
+        }
+        self.progress.written.store(sequence, Ordering::Release);
+        if self.options.durability == Durability::Sync {
+            self.mark_synced();
+        }
+        let Pending { buffer, dones } = pending;
+        let group = Arc::new(buffer.into_group(sequence));
+        self.count_group(&group, started.elapsed());
+        self.publish(committer, group);
+        dones.into_iter().for_each(|done| done(Ok(())));
+    }
+
+    /// Moves the high watermarks; the group goes to the settle step and stays for readers.
+    fn publish(&self, committer: &mut Committer, group: Arc<Group>) {
+        for entry in &group.entries {
+            let mut shared = entry.partition.shared();
+            shared.unsettled_bytes += (entry.end - entry.start) as u64;
+            shared.max_timestamp_ms = shared.max_timestamp_ms.max(entry.max_timestamp_ms);
+            assert!(
+                shared.high_watermark <= entry.base_offset,
+                "invariant 3: a high watermark never goes back"
+            );
+            shared.high_watermark = entry.last_offset + 1;
+            shared.tail.push_back(tail_entry(&group, entry));
+        }
+        let bytes = group.bytes.len() as u64;
+        let before = self.progress.unsettled_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.unsettled.lock().expect("no holder of the groups panics").push_back(group.clone());
+        let threshold = settle_threshold(self.options.unsettled_bytes_max);
+        if before == 0 || (before < threshold && before + bytes >= threshold) {
+            self.progress.notify();
+        }
+        committer.ring_bytes += ring_bytes(&group);
+        committer.ring.push_back(group);
+        self.evict(committer);
+    }
+
+    /// Oldest out, but never what segments do not hold yet.
+    fn evict(&self, committer: &mut Committer) {
+        let settled = Progress::at(&self.progress.settled);
+        while committer.ring_bytes > self.options.tail_cache_bytes_max {
+            let Some(oldest) = committer.ring.front() else { break };
+            if oldest.sequence > settled {
+                break;
+            }
+            let Some(oldest) = committer.ring.pop_front() else { break };
+            committer.ring_bytes -= ring_bytes(&oldest);
+            for entry in &oldest.entries {
+                entry.partition.shared().evict(oldest.sequence);
+            }
+        }
+        self.stats().tail_cache_bytes = committer.ring_bytes as u64;
+    }
+
+    fn mark_synced(&self) {
+        let written = Progress::at(&self.progress.written);
+        self.progress.synced.store(written, Ordering::Release);
+        self.progress.check();
+    }
+
+    fn sync_if_due(&self, committer: &mut Committer) {
+        if let Durability::Interval(interval) = self.options.durability
+            && committer.last_sync.elapsed() >= interval
+        {
+            self.sync_now(committer);
+        }
+    }
+
+    /// Under `Interval`: what was answered already becomes durable.
+    pub fn sync_now(&self, committer: &mut Committer) {
+        if Progress::at(&self.progress.synced) == Progress::at(&self.progress.written) {
+            return;
+        }
+        match committer.journal.sync() {
+            Ok(()) => {
+                self.mark_synced();
+                committer.last_sync = Instant::now();
+                self.progress.notify();
+            }
+            Err(error) => self.fail("syncing the journal", &error),
+        }
+    }
+
+    fn refuse_pending(&self, pending: Pending) {
+        self.stats().full = true;
+        for entry in pending.buffer.entries.iter().rev() {
+            entry.partition.next_offset.store(entry.base_offset, Ordering::Release);
+            entry.partition.refusing.store(true, Ordering::Release);
+        }
+        pending.dones.into_iter().for_each(|done| done(Err(CommitError::Full)));
+    }
+
+    fn refuse_all(&self, committer: &mut Committer, error: &CommitError) {
+        if let Some(pending) = committer.pending.take() {
+            pending.dones.into_iter().for_each(|done| done(Err(error.clone())));
+        }
+        let units = std::mem::take(&mut self.queue().units);
+        units.into_iter().for_each(|unit| (unit.done)(Err(error.clone())));
+    }
+
+    /// Before a clean close: what `Interval` has answered becomes durable.
+    pub fn finish_interval(&self) {
+        let mut committer = self.committer.lock().expect("no holder of the committer panics");
+        self.sync_now(&mut committer);
+    }
+
+    pub fn refuse_queued(&self, error: &CommitError) {
+        let mut committer = self.committer.lock().expect("no holder of the committer panics");
+        self.refuse_all(&mut committer, error);
+    }
+
+    fn count_group(&self, group: &Group, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let bytes = group.bytes.len() as u64;
+        let mut stats = self.stats();
+        stats.groups += 1;
+        stats.bytes += bytes;
+        stats.sync_seconds_sum += seconds;
+        stats.sync_seconds[SYNC_SECONDS_BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
+        stats.group_bytes[GROUP_BYTES_BUCKETS.partition_point(|bound| *bound < bytes)] += 1;
+    }
+}
+
+/// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
+pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
+    (unsettled_bytes_max as u64 / 8).min(1 << 20)
+}
+
+fn unit_bytes(unit: &Unit) -> usize {
+    unit.appends.iter().map(GroupBuffer::bytes_of).sum()
+}
+
+fn ring_bytes(group: &Group) -> usize {
+    group.bytes.len() + group.entries.len() * ENTRY_MEMORY_BYTES
+}
+
+fn tail_entry(group: &Group, entry: &GroupEntry) -> TailEntry {
+    TailEntry {
+        sequence: group.sequence,
+        base_offset: entry.base_offset,
+        last_offset: entry.last_offset,
+        max_timestamp_ms: entry.max_timestamp_ms,
+        bytes: group.bytes.slice(entry.start..entry.end),
+    }
+}
+
+const _: () = assert!(GROUP_BYTES_MAX as u64 > journal::HEADER_BYTES);

@@ -1,0 +1,156 @@
+//! Partition folders: `<topic>-<partition>` as Kafka names them, each with Kafka's
+//! `partition.metadata`, so that a folder says whose it is. Where the file system ignores case,
+//! or an old topic's folder still stands, the topic id is added to the name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+use crate::disk::{Disk, DiskFile};
+use crate::types::{FoundFolder, PartitionSpec};
+
+pub(crate) const METADATA_NAME: &str = "partition.metadata";
+/// Longest file name of the file systems in question.
+const NAME_BYTES_MAX: usize = 255;
+
+/// All folders in the log's folder, by their name in lower case.
+#[derive(Default)]
+pub(crate) struct Folders {
+    by_name: BTreeMap<String, Folder>,
+}
+
+struct Folder {
+    found: FoundFolder,
+    attached: bool,
+}
+
+impl Folders {
+    pub fn list(disk: &dyn Disk) -> io::Result<Folders> {
+        let mut folders = Folders::default();
+        for entry in disk.list("")?.into_iter().filter(|entry| entry.is_folder) {
+            let topic_id = read_metadata(disk, &entry.name);
+            let partition = partition_of(&entry.name);
+            let key = entry.name.to_lowercase();
+            let found = FoundFolder { folder: entry.name, topic_id, partition };
+            folders.by_name.insert(key, Folder { found, attached: false });
+        }
+        Ok(folders)
+    }
+
+    pub fn found(&self) -> Vec<FoundFolder> {
+        let partitions = self.by_name.values().filter(|f| f.found.partition.is_some());
+        partitions.map(|folder| folder.found.clone()).collect()
+    }
+
+    /// Folders that say whose they are, and whose owner nobody attached.
+    pub fn orphans(&self) -> Vec<String> {
+        let orphans = self.by_name.values().filter(|folder| {
+            !folder.attached && folder.found.topic_id.is_some() && folder.found.partition.is_some()
+        });
+        orphans.map(|folder| folder.found.folder.clone()).collect()
+    }
+
+    pub fn forget(&mut self, folder: &str) {
+        self.by_name.remove(&folder.to_lowercase());
+    }
+
+    /// The partition's folder, made if it has none; with it the metadata file if that was
+    /// written just now and is not synced yet.
+    pub fn place(
+        &mut self,
+        disk: &dyn Disk,
+        spec: &PartitionSpec,
+    ) -> io::Result<(String, Option<Arc<dyn DiskFile>>)> {
+        let own = self.by_name.values_mut().find(|folder| {
+            folder.found.topic_id == Some(spec.id.topic_id)
+                && folder.found.partition == Some(spec.id.partition)
+        });
+        if let Some(own) = own {
+            own.attached = true;
+            return Ok((own.found.folder.clone(), None));
+        }
+        let name = self.free_name(spec);
+        disk.create_folder(&name)?;
+        let metadata = disk.create(&format!("{name}/{METADATA_NAME}"))?;
+        let text = metadata_text(spec.id.topic_id);
+        metadata.set_len(0)?;
+        metadata.write_all_at(text.as_bytes(), 0)?;
+        let found = FoundFolder {
+            folder: name.clone(),
+            topic_id: Some(spec.id.topic_id),
+            partition: Some(spec.id.partition),
+        };
+        self.by_name.insert(name.to_lowercase(), Folder { found, attached: true });
+        Ok((name, Some(metadata)))
+    }
+
+    /// A folder without readable metadata holds nothing that was ever synced (the metadata is
+    /// synced with the first segment), or comes from an old Kafka; both are taken over.
+    fn free_name(&self, spec: &PartitionSpec) -> String {
+        let taken = self.by_name.get(&spec.folder.to_lowercase());
+        let ours = taken.is_none_or(|folder| {
+            folder.found.topic_id.is_none()
+                && !folder.attached
+                && folder.found.folder == spec.folder
+        });
+        if ours && spec.folder.len() <= NAME_BYTES_MAX {
+            return spec.folder.clone();
+        }
+        let suffix = format!("-{}.{}", spec.id.partition, spec.id.topic_id.simple());
+        let topic = spec.folder.rsplit_once('-').map_or(spec.folder.as_str(), |(topic, _)| topic);
+        let mut topic = topic.to_owned();
+        while topic.len() + suffix.len() > NAME_BYTES_MAX {
+            topic.pop();
+        }
+        topic + &suffix
+    }
+}
+
+fn metadata_text(topic_id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {}\n", URL_SAFE_NO_PAD.encode(topic_id.as_bytes()))
+}
+
+fn read_metadata(disk: &dyn Disk, folder: &str) -> Option<Uuid> {
+    let file = disk.open(&format!("{folder}/{METADATA_NAME}")).ok()?;
+    let bytes = usize::try_from(file.byte_count().ok()?).ok().filter(|bytes| *bytes <= 1024)?;
+    let mut buffer = vec![0; bytes];
+    file.read_exact_at(&mut buffer, 0).ok()?;
+    let text = String::from_utf8(buffer).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "))?;
+    let bytes = URL_SAFE_NO_PAD.decode(id.trim()).ok()?;
+    Uuid::from_slice(&bytes).ok()
+}
+
+/// The number behind the last dash, with or without a topic id behind that.
+fn partition_of(folder: &str) -> Option<i32> {
+    let (_, number) = folder.rsplit_once('-')?;
+    let number = match number.split_once('.') {
+        Some((number, id)) if Uuid::try_parse(id).is_ok() => number,
+        Some(_) => return None,
+        None => number,
+    };
+    number.parse().ok().filter(|partition| *partition >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_written_as_kafka_writes_it() {
+        let id = Uuid::try_parse("00010203-0405-0607-0809-0a0b0c0d0e0f").expect("a uuid");
+        assert_eq!(metadata_text(id), "version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw\n");
+    }
+
+    #[test]
+    fn the_partition_number_stands_behind_the_last_dash() {
+        assert_eq!(partition_of("a-b.c-12"), Some(12));
+        assert_eq!(partition_of("t-0.000102030405060708090a0b0c0d0e0f"), Some(0));
+        assert_eq!(partition_of("t-0.delete"), None);
+        assert_eq!(partition_of("sled"), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! One partition's state in memory.
+//!
+//! Owners: `next_offset` and `refusing` belong to the commit step; `Writer` to the settle step
+//! (and to attach and removal, which take its lock); `Shared` is for all, locked for a few
+//! instructions, never across a disk call. Lock order: writer before shared.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use crate::disk::DiskFile;
+use crate::index::{IndexEntry, SegmentIndex, Summary};
+use crate::producers::Producers;
+use crate::types::{Ends, PartitionId, PartitionSettings};
+
+pub(crate) struct Partition {
+    pub id: PartitionId,
+    pub folder: String,
+    pub keyed: bool,
+    /// The next offset, counting what the commit step has taken but not yet made durable.
+    pub next_offset: AtomicI64,
+    /// A unit was refused for want of space; those behind it do not fit on any more.
+    pub refusing: AtomicBool,
+    pub removed: AtomicBool,
+    shared: Mutex<Shared>,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+    /// Offsets below are in segment files; those from here on are in `tail`.
+    pub settled_end: i64,
+    /// Last batches in memory, oldest first, without a gap up to the high watermark.
+    pub tail: VecDeque<TailEntry>,
+    /// By base offset; only the last one may be unsealed.
+    pub segments: Vec<Segment>,
+    /// Index of the last segment if it is unsealed.
+    pub active: Option<SegmentIndex>,
+    pub settled_bytes: u64,
+    pub unsettled_bytes: u64,
+    pub max_timestamp_ms: i64,
+    pub settings: PartitionSettings,
+    pub roll_requested: bool,
+    pub synced: Synced,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    pub summary: Summary,
+    pub sealed: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct TailEntry {
+    pub sequence: u64,
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub max_timestamp_ms: i64,
+    pub bytes: Bytes,
+}
+
+/// What a sync is known to cover: all that the view may hold (invariant 7).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Synced {
+    pub end_offset: i64,
+    /// Of the active segment at that moment: summary, number of index entries and the last of
+    /// them, which may have grown since.
+    pub active: Option<(Summary, usize, Option<IndexEntry>)>,
+    pub producers: Option<Arc<Vec<u8>>>,
+}
+
+/// The settle step's hand on the active segment.
+#[derive(Default)]
+pub(crate) struct Writer {
+    pub file: Option<Arc<dyn DiskFile>>,
+    /// Written and not yet synced: whose folder this is.
+    pub metadata: Option<Arc<dyn DiskFile>>,
+    pub created_ms: i64,
+    /// Written since the last sync.
+    pub dirty: bool,
+    /// Names were added to the folder since its last sync.
+    pub folder_dirty: bool,
+    pub producers: Producers,
+    pub producers_changed: bool,
+}
+
+impl Partition {
+    pub fn new(id: PartitionId, folder: String, keyed: bool) -> Self {
+        Partition {
+            id,
+            folder,
+            keyed,
+            next_offset: AtomicI64::new(0),
+            refusing: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+            shared: Mutex::new(Shared::default()),
+            writer: Mutex::new(Writer::default()),
+        }
+    }
+
+    pub fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no holder of a partition's state panics")
+    }
+
+    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().expect("no holder of a partition's writer panics")
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    pub fn ends(&self) -> Ends {
+        self.shared().ends()
+    }
+
+    pub fn segment_path(&self, base_offset: i64) -> String {
+        segment_path(&self.folder, base_offset)
+    }
+
+    pub fn side_path(&self, base_offset: i64) -> String {
+        format!("{}/{base_offset:020}.side", self.folder)
+    }
+}
+
+pub(crate) fn segment_path(folder: &str, base_offset: i64) -> String {
+    format!("{folder}/{base_offset:020}.log")
+}
+
+impl Shared {
+    pub fn ends(&self) -> Ends {
+        Ends {
+            log_start_offset: self.log_start_offset,
+            log_end_offset: self.high_watermark,
+            bytes: self.settled_bytes + self.unsettled_bytes,
+            segments: self.segments.len(),
+            max_timestamp_ms: self.max_timestamp_ms,
+        }
+    }
+
+    /// The segment that holds the offset, or the first one behind it.
+    pub fn segment_for(&self, offset: i64) -> Option<usize> {
+        let after = self.segments.partition_point(|s| s.summary.end_offset <= offset);
+        (after < self.segments.len()).then_some(after)
+    }
+
+    /// First tail entry that holds the offset or something behind it; `None` if the offset lies
+    /// before the tail.
+    pub fn tail_for(&self, offset: i64) -> Option<usize> {
+        let first = self.tail.front()?;
+        if offset < first.base_offset {
+            return None;
+        }
+        Some(self.tail.partition_point(|entry| entry.last_offset < offset))
+    }
+
+    pub fn recount(&mut self) {
+        self.settled_bytes = self.segments.iter().map(|s| s.summary.bytes).sum();
+        let settled = self.segments.iter().filter(|s| !s.summary.is_empty());
+        let settled = settled.map(|s| s.summary.max_timestamp_ms).max();
+        let settled_end = self.settled_end;
+        let unsettled = self.tail.iter().filter(|entry| entry.base_offset >= settled_end);
+        let unsettled = unsettled.map(|entry| entry.max_timestamp_ms).max();
+        self.max_timestamp_ms = settled.max(unsettled).unwrap_or(-1);
+    }
+
+    pub fn evict(&mut self, sequence: u64) {
+        while self.tail.front().is_some_and(|entry| entry.sequence <= sequence) {
+            self.tail.pop_front();
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Reading by offset: the tail from memory, the rest in one large read of a segment file.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::core::Core;
+use crate::disk::DiskFile;
+use crate::index::{self, CHUNK_BYTES, IndexEntry, SegmentIndex, Summary};
+use crate::partition::Partition;
+use crate::types::{Cached, PartitionId, Read, ReadError};
+use crate::view;
+use crate::walk::{self, Walk};
+use crate::wire;
+
+/// One read call asks the disk for no more than this.
+const READ_BYTES_MAX: usize = 8 << 20;
+/// Indexes of sealed segments kept decoded: 64 of them are at most 4 MiB.
+const INDEXES_MAX: usize = 64;
+/// Between looking a segment up and opening it, it may be trimmed; then the look-up is made anew.
+const ATTEMPTS_MAX: usize = 8;
+
+type CachedIndex = (PartitionId, i64, Arc<Vec<IndexEntry>>);
+
+#[derive(Default)]
+pub(crate) struct IndexCache {
+    indexes: Mutex<VecDeque<CachedIndex>>,
+}
+
+impl IndexCache {
+    fn find(&self, id: PartitionId, base_offset: i64) -> Option<Arc<Vec<IndexEntry>>> {
+        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
+        let at = indexes.iter().position(|(i, base, _)| *i == id && *base == base_offset)?;
+        let cached = indexes.remove(at)?;
+        let entries = cached.2.clone();
+        indexes.push_back(cached);
+        Some(entries)
+    }
+
+    fn put(&self, id: PartitionId, base_offset: i64, entries: Arc<Vec<IndexEntry>>) {
+        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
+        if indexes.len() >= INDEXES_MAX {
+            indexes.pop_front();
+        }
+        indexes.push_back((id, base_offset, entries));
+    }
+
+    pub fn forget(&self, id: PartitionId, base_offset: Option<i64>) {
+        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
+        indexes.retain(|(i, base, _)| *i != id || base_offset.is_some_and(|b| b != *base));
+    }
+}
+
+/// Where to read: as it was when the partition was last looked at.
+struct Place {
+    summary: Summary,
+    sealed: bool,
+    position: u64,
+}
+
+impl Core {
+    pub fn read_cached(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Cached {
+        let Some(partition) = self.partition(id) else { return Cached::Miss };
+        cached(&partition, offset, bytes_max)
+    }
+
+    pub fn read(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Result<Read, ReadError> {
+        let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
+        self.read_partition(&partition, offset, bytes_max)
+    }
+
+    pub fn read_partition(
+        &self,
+        partition: &Arc<Partition>,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Read, ReadError> {
+        let mut attempt = 0;
+        loop {
+            match cached(partition, offset, bytes_max) {
+                Cached::Hit(read) => return Ok(read),
+                Cached::AtEnd => return Ok(Read { batches: Vec::new(), next_offset: offset }),
+                Cached::Miss => {}
+            }
+            check_range(partition, offset)?;
+            attempt += 1;
+            match self.read_segment(partition, offset, bytes_max) {
+                Ok(Some(read)) => return Ok(read),
+                Ok(None) if attempt < ATTEMPTS_MAX => {}
+                Ok(None) => return Ok(Read { batches: Vec::new(), next_offset: offset }),
+                Err(ReadError::Io(error))
+                    if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// `None` if no segment holds the offset any more or yet: look again.
+    fn read_segment(
+        &self,
+        partition: &Arc<Partition>,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Result<Option<Read>, ReadError> {
+        let Some(mut place) = find_place(partition, offset) else { return Ok(None) };
+        if place.sealed {
+            let entries = self.index_of(partition, &place.summary)?;
+            place.position = index::position_before(&entries, offset);
+        }
+        let file = self.segments.reader(partition, place.summary.base_offset)?;
+        let bytes_max = bytes_max.min(READ_BYTES_MAX);
+        let slack = usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX);
+        let mut position = place.position;
+        let mut wanted = bytes_max + slack;
+        while position < place.summary.bytes {
+            let buffer = read_range(&file, position, wanted, place.summary.bytes)?;
+            let (read, next) = gather(&buffer, offset, bytes_max);
+            if !read.batches.is_empty() {
+                return Ok(Some(read));
+            }
+            match next {
+                // All of it lies before the offset, or the batch is larger than the read.
+                Next::At(behind, batch_bytes)
+                    if (behind > 0 || batch_bytes > buffer.len())
+                        && position + (behind + batch_bytes) as u64 <= place.summary.bytes =>
+                {
+                    position += behind as u64;
+                    wanted = batch_bytes.max(bytes_max + slack);
+                }
+                _ => return Err(damaged(partition, offset, position)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Index of a sealed segment: remembered, from the view, from its side file, or made anew.
+    pub fn index_of(
+        &self,
+        partition: &Arc<Partition>,
+        summary: &Summary,
+    ) -> Result<Arc<Vec<IndexEntry>>, ReadError> {
+        let base_offset = summary.base_offset;
+        if let Some(entries) = self.index_cache.find(partition.id, base_offset) {
+            return Ok(entries);
+        }
+        let entries = match self.index_in_view(partition, summary) {
+            Some(entries) => entries,
+            None => match self.segments.read_side(partition, base_offset) {
+                Some(side) if side.summary == *summary => side.entries,
+                _ => self.index_by_walk(partition, summary)?.entries,
+            },
+        };
+        let entries = Arc::new(entries);
+        self.index_cache.put(partition.id, base_offset, entries.clone());
+        Ok(entries)
+    }
+
+    fn index_in_view(&self, partition: &Partition, summary: &Summary) -> Option<Vec<IndexEntry>> {
+        let view = self.view()?;
+        let key = view::segment_key(partition.id, summary.base_offset);
+        let stored = view.value(&key).ok()??;
+        if index::decode_summary(&stored) != Some((*summary, true)) {
+            return None;
+        }
+        view_entries(&*view, partition.id, summary.base_offset)
+    }
+
+    fn index_by_walk(
+        &self,
+        partition: &Partition,
+        summary: &Summary,
+    ) -> Result<SegmentIndex, ReadError> {
+        let file = self.segments.reader(partition, summary.base_offset)?;
+        let mut index = SegmentIndex::empty(summary.base_offset);
+        let walk = Walk { from: 0, to: summary.bytes, verify: false };
+        walk::walk(&file, walk, &mut |header, batch| {
+            let (low, high) = wire::timestamps(header, batch);
+            index.push(header, low, high);
+            true
+        })?;
+        Ok(index)
+    }
+}
+
+/// All index entries that the view holds for a segment, in order.
+pub(crate) fn view_entries(
+    view: &dyn view::View,
+    id: PartitionId,
+    base_offset: i64,
+) -> Option<Vec<IndexEntry>> {
+    let mut entries = Vec::new();
+    let mut intact = true;
+    let prefix = view::index_key(id, base_offset, None);
+    let scanned = view.scan(&prefix, &mut |_, value| match index::decode_entries(value) {
+        Some(chunk) => {
+            entries.extend(chunk);
+            true
+        }
+        None => {
+            intact = false;
+            false
+        }
+    });
+    let whole = entries.first().is_some_and(|first: &IndexEntry| first.position == 0)
+        && entries.windows(2).all(|pair| pair[0].position < pair[1].position);
+    (scanned.is_ok() && intact && whole).then_some(entries)
+}
+
+fn cached(partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
+    let mut picked: Vec<Bytes> = Vec::new();
+    {
+        let shared = partition.shared();
+        if offset == shared.high_watermark {
+            return Cached::AtEnd;
+        }
+        if offset > shared.high_watermark || offset < shared.log_start_offset {
+            return Cached::Miss;
+        }
+        let Some(first) = shared.tail_for(offset) else { return Cached::Miss };
+        let mut bytes = 0;
+        for entry in shared.tail.range(first..) {
+            // The first entry may lie before the offset in part, so it does not count.
+            if !picked.is_empty() {
+                bytes += entry.bytes.len();
+            }
+            picked.push(entry.bytes.clone());
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+    }
+    let mut read = Read { batches: Vec::with_capacity(picked.len()), next_offset: offset };
+    let mut left = bytes_max;
+    for run in picked {
+        let (part, _) = gather(&run, offset, left);
+        let Some(bytes) = part.batches.first() else { break };
+        // At least one batch, however large; after that only what fits.
+        if !read.batches.is_empty() && bytes.len() > left {
+            break;
+        }
+        left = left.saturating_sub(bytes.len());
+        read.next_offset = part.next_offset;
+        read.batches.extend(part.batches);
+        if left == 0 {
+            break;
+        }
+    }
+    if read.batches.is_empty() { Cached::Miss } else { Cached::Hit(read) }
+}
+
+enum Next {
+    /// Bytes passed over, and the size of the batch there as far as it is known.
+    At(usize, usize),
+    /// What stands there is no batch.
+    Nonsense,
+}
+
+/// Batches of a run from the one that holds the offset, at least one, as one slice.
+fn gather(run: &Bytes, offset: i64, bytes_max: usize) -> (Read, Next) {
+    let mut start = None;
+    let mut at = 0;
+    let mut next_offset = offset;
+    let mut next = Next::At(run.len(), 0);
+    while at < run.len() {
+        let rest = &run[at..];
+        let Some(header) = wire::header(rest) else {
+            let cut = rest.len() < wire::HEADER_BYTES;
+            next = if cut { Next::At(at, 0) } else { Next::Nonsense };
+            break;
+        };
+        let whole = header.batch_bytes;
+        if whole > rest.len() {
+            next = Next::At(at, whole);
+            break;
+        }
+        if header.last_offset() >= offset {
+            let begun = *start.get_or_insert(at);
+            if at > begun && at + whole - begun > bytes_max {
+                break;
+            }
+            next_offset = header.last_offset() + 1;
+        }
+        at += whole;
+    }
+    let batches = start.map(|start| run.slice(start..at.max(start))).filter(|run| !run.is_empty());
+    (Read { batches: batches.into_iter().collect(), next_offset }, next)
+}
+
+fn check_range(partition: &Partition, offset: i64) -> Result<(), ReadError> {
+    let shared = partition.shared();
+    let (start, end) = (shared.log_start_offset, shared.high_watermark);
+    if (start..=end).contains(&offset) {
+        return Ok(());
+    }
+    Err(ReadError::OffsetOutOfRange { offset, log_start_offset: start, log_end_offset: end })
+}
+
+fn find_place(partition: &Partition, offset: i64) -> Option<Place> {
+    let shared = partition.shared();
+    let at = shared.segment_for(offset)?;
+    let segment = shared.segments[at];
+    let position = match &shared.active {
+        Some(active) if !segment.sealed => index::position_before(&active.entries, offset),
+        _ => 0,
+    };
+    Some(Place { summary: segment.summary, sealed: segment.sealed, position })
+}
+
+pub(crate) fn read_range(
+    file: &Arc<dyn DiskFile>,
+    position: u64,
+    bytes: usize,
+    end: u64,
+) -> io::Result<Bytes> {
+    let bytes = (end - position).min(bytes as u64);
+    let mut buffer = BytesMut::zeroed(usize::try_from(bytes).unwrap_or(usize::MAX));
+    file.read_exact_at(&mut buffer, position)?;
+    Ok(buffer.freeze())
+}
+
+pub(crate) fn damaged(partition: &Partition, offset: i64, position: u64) -> ReadError {
+    ReadError::Damaged {
+        partition: partition.id,
+        offset,
+        reason: format!("no record batch at position {position} of its segment"),
+    }
+}

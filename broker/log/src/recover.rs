@@ -1,0 +1,250 @@
+//! What open finds in the journal: the groups of both files in sequence, where they end, and
+//! whether that end is a torn tail (nothing behind it says that it had been durable) or damage.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::DiskFile;
+use crate::group::{self, Found, FoundEntry};
+use crate::journal::{self, Journal};
+use crate::read::read_range;
+use crate::types::{Damage, DamagedGroups, PartitionId, TornTail};
+
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Journal entries that segments may lack, kept from open to start.
+#[derive(Default)]
+pub(crate) struct Recovery {
+    entries: HashMap<PartitionId, Vec<Recovered>>,
+    files: Vec<Arc<dyn DiskFile>>,
+    /// Groups are missing in the middle: segments may know more than the journal.
+    pub careful: bool,
+    pub last_sequence: u64,
+    pub checkpointed_sequence: u64,
+    pub groups: usize,
+    pub bytes: u64,
+    /// Found by attach, for the start report.
+    pub damage: Vec<Damage>,
+    pub recovered_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovered {
+    sequence: u64,
+    file: usize,
+    position: u64,
+    pub bytes: usize,
+    pub base_offset: i64,
+    pub last_offset: i64,
+}
+
+#[derive(Default)]
+pub(crate) struct Scanned {
+    pub recovery: Recovery,
+    pub torn_tail: Option<TornTail>,
+    pub damaged_groups: Vec<DamagedGroups>,
+}
+
+impl Recovery {
+    /// The partition's entries in offset order; they are given out once.
+    pub fn take(&mut self, id: PartitionId) -> Vec<Recovered> {
+        self.entries.remove(&id).unwrap_or_default()
+    }
+
+    pub fn batches(&self, entry: &Recovered) -> io::Result<Bytes> {
+        let end = entry.position + entry.bytes as u64;
+        read_range(&self.files[entry.file], entry.position, entry.bytes, end)
+    }
+}
+
+/// One file's part of the scan.
+struct FileScan<'a> {
+    file: &'a Arc<dyn DiskFile>,
+    index: usize,
+    name: &'static str,
+    salt: u64,
+    end: u64,
+    window: Bytes,
+    window_at: u64,
+}
+
+pub(crate) fn scan(journal: &Journal, clean: bool) -> io::Result<Scanned> {
+    let mut scanned = Scanned::default();
+    scanned.recovery.files = journal.files.iter().map(|file| file.file.clone()).collect();
+    let mut used: Vec<usize> = (0..2).filter(|i| journal.files[*i].header.is_some()).collect();
+    used.sort_by_key(|index| journal.files[*index].header.map(|header| header.first_sequence));
+    let mut expected = None;
+    for index in used {
+        let file = &journal.files[index];
+        let Some(header) = file.header else { continue };
+        let recovery = &mut scanned.recovery;
+        recovery.checkpointed_sequence =
+            recovery.checkpointed_sequence.max(header.checkpointed_sequence);
+        let next = *expected.get_or_insert(header.first_sequence);
+        if header.first_sequence > next {
+            // The file before was synced to its end before this header was written.
+            scanned.damaged_groups.push(DamagedGroups {
+                file: "journal".to_owned(),
+                first_sequence: next,
+                last_sequence: header.first_sequence - 1,
+            });
+            scanned.torn_tail = None;
+        }
+        let end = file.file.byte_count()?.saturating_sub(journal::HEADER_BYTES);
+        let mut scan = FileScan {
+            file: &file.file,
+            index,
+            name: file.name,
+            salt: header.salt,
+            end,
+            window: Bytes::new(),
+            window_at: 0,
+        };
+        expected = Some(scan.run(&mut scanned, header.first_sequence, clean)?);
+    }
+    scanned.recovery.last_sequence = expected.map_or(0, |expected| expected - 1);
+    finish(&mut scanned);
+    Ok(scanned)
+}
+
+/// What a checkpoint covers needs no replay, and its loss does no harm.
+fn finish(scanned: &mut Scanned) {
+    let recovery = &mut scanned.recovery;
+    let covered = recovery.checkpointed_sequence;
+    recovery.last_sequence = recovery.last_sequence.max(covered);
+    scanned.damaged_groups.retain(|groups| groups.last_sequence > covered);
+    recovery.careful = !scanned.damaged_groups.is_empty();
+    recovery.entries.retain(|_, entries| {
+        entries.retain(|entry| entry.sequence > covered);
+        !entries.is_empty()
+    });
+    let mut sequences: Vec<u64> =
+        recovery.entries.values().flatten().map(|entry| entry.sequence).collect();
+    sequences.sort_unstable();
+    sequences.dedup();
+    recovery.groups = sequences.len();
+    recovery.bytes = recovery.entries.values().flatten().map(|entry| entry.bytes as u64).sum();
+}
+
+impl FileScan<'_> {
+    /// Returns the sequence after the last group.
+    fn run(&mut self, scanned: &mut Scanned, first: u64, clean: bool) -> io::Result<u64> {
+        let mut expected = first;
+        let mut position = journal::HEADER_BYTES;
+        while position < self.end {
+            if let Some((found, group)) = self.group_at(position)?
+                && found.seal.sequence == expected
+            {
+                self.take(scanned, position, &found, &group);
+                expected += 1;
+                position += group::aligned(group.len() as u64);
+                continue;
+            }
+            if clean {
+                break;
+            }
+            let begun = self.begun_at(position)?;
+            match self.proof_behind(position, expected)? {
+                Some((at, sequence)) => {
+                    scanned.damaged_groups.push(DamagedGroups {
+                        file: self.name.to_owned(),
+                        first_sequence: expected,
+                        last_sequence: sequence - 1,
+                    });
+                    expected = sequence;
+                    position = at;
+                }
+                None => {
+                    if begun {
+                        let file = self.name.to_owned();
+                        scanned.torn_tail = Some(TornTail { file, position, sequence: expected });
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(expected)
+    }
+
+    fn take(&self, scanned: &mut Scanned, position: u64, found: &Found, group: &Bytes) {
+        let recovery = &mut scanned.recovery;
+        recovery.checkpointed_sequence =
+            recovery.checkpointed_sequence.max(found.seal.checkpointed_sequence);
+        for entry in found.entries(group).unwrap_or_default() {
+            let FoundEntry { partition, base_offset, last_offset, start, bytes } = entry;
+            recovery.entries.entry(partition).or_default().push(Recovered {
+                sequence: found.seal.sequence,
+                file: self.index,
+                position: position + start as u64,
+                bytes,
+                base_offset,
+                last_offset,
+            });
+        }
+    }
+
+    /// A valid group of this use of the file at the position.
+    fn group_at(&mut self, position: u64) -> io::Result<Option<(Found, Bytes)>> {
+        let header = self.bytes_at(position, group::HEADER_BYTES)?;
+        let Some(found) = Found::parse(&header).filter(|found| found.seal.salt == self.salt) else {
+            return Ok(None);
+        };
+        if found.byte_count() as u64 > self.end - position {
+            return Ok(None);
+        }
+        let group = self.bytes_at(position, found.byte_count())?;
+        Ok(found.verify(&group).then_some((found, group)))
+    }
+
+    fn begun_at(&mut self, position: u64) -> io::Result<bool> {
+        let header = self.bytes_at(position, group::HEADER_BYTES)?;
+        Ok(Found::parse(&header).is_some_and(|found| found.seal.salt == self.salt))
+    }
+
+    /// The next valid group behind the position that says that `sequence` had been synced.
+    fn proof_behind(&mut self, position: u64, sequence: u64) -> io::Result<Option<(u64, u64)>> {
+        let mut at = position + 8;
+        while at + group::HEADER_BYTES as u64 <= self.end {
+            let window = self.bytes_at(at, WINDOW_BYTES)?;
+            let candidates = self.candidates(&window);
+            for candidate in candidates {
+                let candidate = at + candidate as u64;
+                if let Some((found, _)) = self.group_at(candidate)?
+                    && found.seal.sequence > sequence
+                    && found.seal.synced_sequence >= sequence
+                {
+                    return Ok(Some((candidate, found.seal.sequence)));
+                }
+            }
+            // The last header of a window may be cut: begin the next one before it.
+            let step = window.len().saturating_sub(group::HEADER_BYTES).next_multiple_of(8);
+            at += step.max(8) as u64;
+        }
+        Ok(None)
+    }
+
+    fn candidates(&self, window: &Bytes) -> Vec<usize> {
+        let salt = self.salt.to_le_bytes();
+        let magic = group::MAGIC.to_le_bytes();
+        let words = window.chunks_exact(8).enumerate().skip(1);
+        let salted = words.filter(|(_, word)| **word == salt).map(|(index, _)| (index - 1) * 8);
+        salted.filter(|at| window[*at..].starts_with(&magic)).collect()
+    }
+
+    /// Up to `bytes` bytes from the position, through a window that neighbours share.
+    fn bytes_at(&mut self, position: u64, bytes: usize) -> io::Result<Bytes> {
+        let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
+        let bytes = bytes.min(left);
+        let window_end = self.window_at + self.window.len() as u64;
+        if position < self.window_at || position + bytes as u64 > window_end {
+            let wanted = bytes.max(WINDOW_BYTES);
+            self.window = read_range(self.file, position, wanted, self.end)?;
+            self.window_at = position;
+        }
+        let from = usize::try_from(position - self.window_at).unwrap_or(usize::MAX);
+        Ok(self.window.slice(from..from + bytes))
+    }
+}

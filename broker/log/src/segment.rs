@@ -1,0 +1,290 @@
+//! Segment files: appending to a partition's active one, sealing it, and the open handles that
+//! readers share.
+//!
+//! A segment is Kafka's own: record batches back to back, named by the first offset. Nothing in
+//! it is rewritten; a retry after a full disk writes the same bytes at the same place.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile};
+use crate::index::{IndexEntry, SegmentIndex, Summary};
+use crate::partition::{Partition, Segment, Writer};
+use crate::side::{self, Side};
+use crate::types::PartitionId;
+use crate::wire::{self, Header};
+
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
+/// Read handles kept open, all partitions together.
+const HANDLES_MAX: usize = 64;
+/// Small appends are put together up to this size, for one write call.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+pub(crate) struct Segments {
+    pub disk: Arc<dyn Disk>,
+    handles: Mutex<VecDeque<Handle>>,
+    /// A folder was made in the log's own folder since that was synced.
+    pub root_dirty: AtomicBool,
+}
+
+struct Handle {
+    partition: PartitionId,
+    base_offset: i64,
+    file: Arc<dyn DiskFile>,
+}
+
+/// Batches on their way into one segment.
+#[derive(Default)]
+struct Pending {
+    pieces: Vec<Bytes>,
+    batches: Vec<(Header, i64, i64)>,
+}
+
+impl Segments {
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Segments { disk, handles: Mutex::default(), root_dirty: AtomicBool::new(false) }
+    }
+
+    /// Appends runs of batches in offset order. What is settled already is passed over, so that a
+    /// call that failed half-way for want of space can be made again.
+    pub fn append(&self, partition: &Partition, runs: &[Bytes], now_ms: i64) -> io::Result<()> {
+        let mut writer = partition.writer();
+        if partition.is_removed() {
+            return Ok(());
+        }
+        let (settled_end, settings) = {
+            let shared = partition.shared();
+            (shared.settled_end, shared.settings)
+        };
+        let bytes_max = settings.segment_bytes_max.clamp(1, SEGMENT_BYTES_MAX);
+        let mut ahead = self.active_summary(partition);
+        let mut pending = Pending::default();
+        for (header, batch) in runs.iter().flat_map(wire::batches) {
+            if header.last_offset() < settled_end {
+                continue;
+            }
+            let age_ms = now_ms.saturating_sub(writer.created_ms);
+            let full = ahead.bytes + header.batch_bytes as u64 > bytes_max
+                || header.last_offset() - ahead.base_offset > i64::from(i32::MAX);
+            let old = age_ms >= settings.segment_ms_max;
+            if !ahead.is_empty() && (full || old) {
+                self.flush(partition, &mut writer, &mut pending, now_ms)?;
+                self.seal(partition, &mut writer)?;
+                ahead = Summary::empty(header.base_offset);
+            }
+            if ahead.is_empty() {
+                ahead = Summary::empty(header.base_offset);
+            }
+            ahead.bytes += header.batch_bytes as u64;
+            pending.push(header, batch);
+        }
+        self.flush(partition, &mut writer, &mut pending, now_ms)
+    }
+
+    fn active_summary(&self, partition: &Partition) -> Summary {
+        let shared = partition.shared();
+        let end = shared.settled_end;
+        shared.active.as_ref().map_or(Summary::empty(end), |active| active.summary)
+    }
+
+    fn flush(
+        &self,
+        partition: &Partition,
+        writer: &mut Writer,
+        pending: &mut Pending,
+        now_ms: i64,
+    ) -> io::Result<()> {
+        let Some((first, _, _)) = pending.batches.first() else { return Ok(()) };
+        let mut summary = self.active_summary(partition);
+        if summary.is_empty() {
+            summary = Summary::empty(first.base_offset);
+        }
+        let path = partition.segment_path(summary.base_offset);
+        let file = match &writer.file {
+            Some(file) => file.clone(),
+            None => {
+                let file = self.disk.create(&path)?;
+                if summary.is_empty() {
+                    // A former, cut-off attempt may have left the name behind.
+                    file.set_len(0)?;
+                    writer.folder_dirty = true;
+                    writer.created_ms = now_ms;
+                }
+                writer.file = Some(file.clone());
+                file
+            }
+        };
+        writer.dirty = true;
+        write_pieces(&file, summary.bytes, &pending.pieces)?;
+        for (header, _, _) in &pending.batches {
+            let had = writer.producers.len();
+            writer.producers.apply(header);
+            writer.producers_changed |= header.producer_id >= 0 || had != writer.producers.len();
+        }
+        publish(partition, summary.base_offset, &pending.batches);
+        *pending = Pending::default();
+        Ok(())
+    }
+
+    /// Syncs the active segment and writes its side file; the next append begins another one.
+    pub fn seal(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
+        let Some(active) = partition.shared().active.clone() else { return Ok(()) };
+        let path = partition.segment_path(active.summary.base_offset);
+        let file = match writer.file.take() {
+            Some(file) => file,
+            None => self.disk.create(&path)?,
+        };
+        file.sync()?;
+        self.sync_names(partition, writer)?;
+        self.write_side(partition, &active, writer)?;
+        writer.dirty = false;
+        let mut shared = partition.shared();
+        shared.active = None;
+        if let Some(last) = shared.segments.last_mut() {
+            last.sealed = true;
+        }
+        Ok(())
+    }
+
+    pub fn write_side(
+        &self,
+        partition: &Partition,
+        index: &SegmentIndex,
+        writer: &Writer,
+    ) -> io::Result<()> {
+        let bytes = side::encode(&index.summary, &index.entries, &writer.producers);
+        let side = self.disk.create(&partition.side_path(index.summary.base_offset))?;
+        side.set_len(0)?;
+        side.write_all_at(&bytes, 0)?;
+        side.sync()?;
+        self.disk.sync_folder(&partition.folder)
+    }
+
+    pub fn sync_names(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
+        if self.root_dirty.swap(false, Ordering::AcqRel) {
+            self.disk.sync_folder("").inspect_err(|_| {
+                self.root_dirty.store(true, Ordering::Release);
+            })?;
+        }
+        if let Some(metadata) = &writer.metadata {
+            metadata.sync()?;
+            writer.metadata = None;
+        }
+        if writer.folder_dirty {
+            self.disk.sync_folder(&partition.folder)?;
+            writer.folder_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// A handle for reading, shared with whoever reads the same segment.
+    pub fn reader(&self, partition: &Partition, base_offset: i64) -> io::Result<Arc<dyn DiskFile>> {
+        let same =
+            |handle: &Handle| handle.partition == partition.id && handle.base_offset == base_offset;
+        let mut handles = self.handles.lock().expect("no holder of the handles panics");
+        if let Some(at) = handles.iter().position(same)
+            && let Some(handle) = handles.remove(at)
+        {
+            let file = handle.file.clone();
+            handles.push_back(handle);
+            return Ok(file);
+        }
+        let file = self.disk.open(&partition.segment_path(base_offset))?;
+        if handles.len() >= HANDLES_MAX {
+            handles.pop_front();
+        }
+        handles.push_back(Handle { partition: partition.id, base_offset, file: file.clone() });
+        Ok(file)
+    }
+
+    /// Forgets the handle of a segment (or of all) before its file goes. False while a reader
+    /// still has it: the file must not be deleted yet.
+    pub fn close_readers(&self, partition: PartitionId, base_offset: Option<i64>) -> bool {
+        let mut handles = self.handles.lock().expect("no holder of the handles panics");
+        let concerns = |handle: &Handle| {
+            handle.partition == partition
+                && base_offset.is_none_or(|base_offset| handle.base_offset == base_offset)
+        };
+        if handles.iter().any(|h| concerns(h) && Arc::strong_count(&h.file) > 1) {
+            return false;
+        }
+        handles.retain(|handle| !concerns(handle));
+        true
+    }
+
+    /// The side file, if it is there and whole and speaks of this segment.
+    pub fn read_side(&self, partition: &Partition, base_offset: i64) -> Option<Side> {
+        let file = self.disk.open(&partition.side_path(base_offset)).ok()?;
+        let bytes = file.byte_count().ok().filter(|bytes| *bytes <= side::BYTES_MAX)?;
+        let mut buffer = vec![0; usize::try_from(bytes).ok()?];
+        file.read_exact_at(&mut buffer, 0).ok()?;
+        side::decode(&buffer).filter(|side| side.summary.base_offset == base_offset)
+    }
+}
+
+impl Pending {
+    fn push(&mut self, header: Header, batch: Bytes) {
+        let (low, high) = wire::timestamps(&header, &batch);
+        self.batches.push((header, low, high));
+        self.pieces.push(batch);
+    }
+}
+
+/// Makes settled batches visible to readers of segments.
+fn publish(partition: &Partition, base_offset: i64, batches: &[(Header, i64, i64)]) {
+    let mut shared = partition.shared();
+    if shared.active.is_none() {
+        shared.active = Some(SegmentIndex::empty(base_offset));
+        shared.segments.push(Segment { summary: Summary::empty(base_offset), sealed: false });
+    }
+    let Some(active) = shared.active.as_mut() else { return };
+    let bytes: u64 = batches.iter().map(|(header, _, _)| header.batch_bytes as u64).sum();
+    for (header, low, high) in batches {
+        active.push(header, *low, *high);
+    }
+    let summary = active.summary;
+    if let Some(last) = shared.segments.last_mut() {
+        last.summary = summary;
+    }
+    shared.settled_end = summary.end_offset;
+    shared.settled_bytes += bytes;
+    shared.unsettled_bytes = shared.unsettled_bytes.saturating_sub(bytes);
+    shared.max_timestamp_ms = shared.max_timestamp_ms.max(summary.max_timestamp_ms);
+}
+
+/// One write call for neighbours that lie together in memory or are small.
+fn write_pieces(file: &Arc<dyn DiskFile>, position: u64, pieces: &[Bytes]) -> io::Result<()> {
+    let mut position = position;
+    let mut scratch: Vec<u8> = Vec::new();
+    for piece in pieces {
+        if scratch.len() + piece.len() > SCRATCH_BYTES && !scratch.is_empty() {
+            file.write_all_at(&scratch, position)?;
+            position += scratch.len() as u64;
+            scratch.clear();
+        }
+        if piece.len() >= SCRATCH_BYTES / 4 && scratch.is_empty() {
+            file.write_all_at(piece, position)?;
+            position += piece.len() as u64;
+        } else {
+            scratch.extend_from_slice(piece);
+        }
+    }
+    if scratch.is_empty() { Ok(()) } else { file.write_all_at(&scratch, position) }
+}
+
+/// Index entries up to what a sync covered.
+pub(crate) fn synced_entries(
+    active: &SegmentIndex,
+    count: usize,
+    last: Option<IndexEntry>,
+) -> Vec<IndexEntry> {
+    let mut entries: Vec<_> = active.entries.iter().take(count).copied().collect();
+    if let (Some(slot), Some(last)) = (entries.last_mut(), last) {
+        *slot = last;
+    }
+    entries
+}

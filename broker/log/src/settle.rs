@@ -1,0 +1,214 @@
+//! Behind the journal: durable groups go to the segments of their partitions, and a checkpoint
+//! makes those durable in their turn, so that the journal file can be used again.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::core::{Core, Progress, Step};
+use crate::group::Group;
+use crate::partition::{Partition, Synced};
+use crate::types::{PartitionId, ProducerEntry, ReadError};
+use crate::wire;
+
+/// Groups settled in one step, at least one.
+const STEP_BYTES: usize = 4 << 20;
+/// A checkpoint at the latest after so many settled bytes: it paces the write-back, since std has
+/// no call that only starts it, and keeps what a sync has to write small.
+pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 20;
+/// Write handles kept open across a checkpoint.
+const WRITERS_MAX: usize = 256;
+/// Larger producer tables are not put into the view: side files and a walk give them back.
+const PRODUCERS_IN_VIEW_MAX: usize = 256;
+
+#[derive(Default)]
+pub(crate) struct Settler {
+    dirty: HashMap<PartitionId, Arc<Partition>>,
+    pub bytes_since_checkpoint: u64,
+}
+
+impl Core {
+    /// Takes the oldest durable groups to the segments. `Waiting` if the disk is full.
+    pub fn settle_step(&self, now_ms: i64) -> Step {
+        let mut settler = self.settler.lock().expect("no holder of the settler panics");
+        if self.failed().is_some() {
+            return Step::Idle;
+        }
+        let groups = self.next_groups();
+        let Some(last) = groups.last() else {
+            return self.roll_requested(&mut settler, now_ms);
+        };
+        let last_sequence = last.sequence;
+        match self.settle(&mut settler, &groups, now_ms) {
+            Ok(()) => self.progress.settle_stuck.store(false, Ordering::Release),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.progress.settle_stuck.store(true, Ordering::Release);
+                self.stats().full = true;
+                return Step::Waiting;
+            }
+            Err(error) => {
+                self.fail("writing a segment", &error);
+                return Step::Idle;
+            }
+        }
+        let bytes: usize = groups.iter().map(|group| group.bytes.len()).sum();
+        let mut unsettled = self.unsettled.lock().expect("no holder of the groups panics");
+        unsettled.drain(..groups.len());
+        drop(unsettled);
+        settler.bytes_since_checkpoint += bytes as u64;
+        self.progress.unsettled_bytes.fetch_sub(bytes as u64, Ordering::AcqRel);
+        self.progress.settled.store(last_sequence, Ordering::Release);
+        self.progress.check();
+        self.progress.notify();
+        Step::Worked
+    }
+
+    /// Invariant 2: only groups whose sync is known.
+    fn next_groups(&self) -> Vec<Arc<Group>> {
+        let synced = Progress::at(&self.progress.synced);
+        let unsettled = self.unsettled.lock().expect("no holder of the groups panics");
+        let mut bytes = 0;
+        let fits = |group: &&Arc<Group>| {
+            let first = bytes == 0;
+            bytes += group.bytes.len();
+            group.sequence <= synced && (first || bytes <= STEP_BYTES)
+        };
+        unsettled.iter().take_while(fits).cloned().collect()
+    }
+
+    fn settle(&self, settler: &mut Settler, groups: &[Arc<Group>], now_ms: i64) -> io::Result<()> {
+        let mut runs: Vec<(&Arc<Partition>, i64, Bytes)> = Vec::new();
+        for group in groups {
+            for entry in &group.entries {
+                let bytes = group.bytes.slice(entry.start..entry.end);
+                runs.push((&entry.partition, entry.base_offset, bytes));
+            }
+        }
+        runs.sort_by_key(|(partition, base_offset, _)| (partition.id, *base_offset));
+        for chunk in runs.chunk_by(|a, b| a.0.id == b.0.id) {
+            let partition = chunk[0].0;
+            let batches: Vec<Bytes> = chunk.iter().map(|(_, _, bytes)| bytes.clone()).collect();
+            settler.dirty.insert(partition.id, partition.clone());
+            self.segments.append(partition, &batches, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Seals active segments that retention wants to let go.
+    fn roll_requested(&self, settler: &mut Settler, _now_ms: i64) -> Step {
+        for partition in self.all_partitions() {
+            let mut writer = partition.writer();
+            let wanted = {
+                let mut shared = partition.shared();
+                std::mem::take(&mut shared.roll_requested) && shared.active.is_some()
+            };
+            if !wanted || partition.is_removed() {
+                continue;
+            }
+            if let Err(error) = self.segments.seal(&partition, &mut writer) {
+                if error.kind() == io::ErrorKind::StorageFull {
+                    partition.shared().roll_requested = true;
+                    return Step::Waiting;
+                }
+                self.fail("sealing a segment", &error);
+                return Step::Idle;
+            }
+            drop(writer);
+            settler.dirty.insert(partition.id, partition.clone());
+            let log_start_offset = partition.shared().log_start_offset;
+            self.trim_partition(&partition, log_start_offset);
+            return Step::Worked;
+        }
+        Step::Idle
+    }
+
+    /// Syncs what was settled; the journal files up to there may then be used again.
+    pub fn checkpoint_step(&self) -> Step {
+        let mut settler = self.settler.lock().expect("no holder of the settler panics");
+        let settled = Progress::at(&self.progress.settled);
+        let behind = Progress::at(&self.progress.checkpointed) < settled;
+        if self.failed().is_some() || (!behind && settler.dirty.is_empty()) {
+            return Step::Idle;
+        }
+        let dirty: Vec<_> = settler.dirty.values().cloned().collect();
+        let keep_open = dirty.len() <= WRITERS_MAX;
+        for partition in dirty {
+            if let Err(error) = self.checkpoint_partition(&partition, keep_open) {
+                self.fail("syncing a segment", &error);
+                return Step::Idle;
+            }
+        }
+        settler.dirty.clear();
+        settler.bytes_since_checkpoint = 0;
+        self.progress.checkpointed.store(settled, Ordering::Release);
+        self.progress.checkpoint_wanted.store(false, Ordering::Release);
+        self.progress.check();
+        self.progress.notify();
+        self.stats().checkpoints += 1;
+        Step::Worked
+    }
+
+    pub fn checkpoint_partition(&self, partition: &Partition, keep_open: bool) -> io::Result<()> {
+        let mut writer = partition.writer();
+        if partition.is_removed() {
+            return Ok(());
+        }
+        if writer.dirty
+            && let Some(file) = &writer.file
+        {
+            file.sync()?;
+        }
+        self.segments.sync_names(partition, &mut writer)?;
+        writer.dirty = false;
+        if !keep_open {
+            writer.file = None;
+        }
+        let fits = writer.producers.len() <= PRODUCERS_IN_VIEW_MAX;
+        let producers = fits.then(|| Arc::new(writer.producers.encode()));
+        let mut shared = partition.shared();
+        let active = shared
+            .active
+            .as_ref()
+            .map(|active| (active.summary, active.entries.len(), active.entries.last().copied()));
+        shared.synced = Synced { end_offset: shared.settled_end, active, producers };
+        drop(shared);
+        self.due(partition.id);
+        Ok(())
+    }
+
+    pub fn mark_dirty(&self, partition: &Arc<Partition>) {
+        let mut settler = self.settler.lock().expect("no holder of the settler panics");
+        settler.dirty.insert(partition.id, partition.clone());
+    }
+
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.settler.lock().expect("no holder of the settler panics").bytes_since_checkpoint
+    }
+}
+
+impl Core {
+    /// The settled table, and what the batches in memory add to it.
+    pub fn producers(&self, id: PartitionId) -> Result<Vec<ProducerEntry>, ReadError> {
+        let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
+        // With the writer's lock in hand nothing settles between the two looks.
+        let writer = partition.writer();
+        let mut producers = writer.producers.clone();
+        let unsettled: Vec<Bytes> = {
+            let shared = partition.shared();
+            let settled_end = shared.settled_end;
+            let tail = shared.tail.iter().filter(|entry| entry.last_offset >= settled_end);
+            tail.map(|entry| entry.bytes.clone()).collect()
+        };
+        let settled_end = partition.shared().settled_end;
+        drop(writer);
+        for (header, _) in unsettled.iter().flat_map(wire::batches) {
+            if header.base_offset >= settled_end {
+                producers.apply(&header);
+            }
+        }
+        Ok(producers.entries())
+    }
+}
