@@ -186,6 +186,7 @@ impl Broker {
     /// Stops listening, lets connections end, closes the log cleanly.
     pub async fn shutdown(&self) {
         self.inner.stopping.send_replace(true);
+        self.core().groups.close();
         let mut tasks = std::mem::take(&mut *crate::partition::lock(&self.inner.tasks));
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::SHUTDOWN_TIME_MAX, ended).await.is_err() {
@@ -243,6 +244,7 @@ async fn watch_incarnation(broker: Broker) {
             continue;
         };
         tracing::error!(reason = %why, "the log failed; opening it again");
+        core.groups.close();
         let closing = core.clone();
         // The folder's lock must be free before it can be opened again.
         let _ = tokio::task::spawn_blocking(move || closing.log.close()).await;

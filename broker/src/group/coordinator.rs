@@ -27,9 +27,6 @@ use super::records::{self, GroupMetadata, Key, RecordError};
 use super::{Clock, GROUPS_MAX, GroupSettings, Now};
 use writes::Write;
 
-#[allow(unused_imports)] // The metrics and the client name it.
-pub(crate) use offsets::OffsetLine;
-
 /// Where groups are written: `__consumer_offsets`.
 #[async_trait]
 pub(crate) trait OffsetsLog: Send + std::marker::Sync {
@@ -81,6 +78,8 @@ struct State {
     due: BTreeSet<(i64, String)>,
     waiters: HashMap<Waiter, oneshot::Sender<Reply>>,
     next_waiter: Waiter,
+    /// The log ended, or the broker stops.
+    closed: bool,
 }
 
 pub(crate) struct GroupCoordinator {
@@ -252,6 +251,20 @@ impl GroupCoordinator {
         self.lock().groups.contains_key(group)
     }
 
+    /// The end of the log's incarnation, or of the broker. Whoever waits, for a rebalance or for a
+    /// write, hears COORDINATOR_NOT_AVAILABLE now, and so does everybody who comes later: memory
+    /// may be ahead of the log. Timers end.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiters.clear();
+        state.due.clear();
+        for slot in state.groups.values_mut() {
+            slot.queue.clear();
+        }
+        self.timers_changed.notify_one();
+    }
+
     /// Gives the event to the group and waits for its answer. `None`: no such group, or the answer
     /// will never come, because the log ended and took the coordinator with it.
     async fn ask(
@@ -262,6 +275,9 @@ impl GroupCoordinator {
     ) -> Option<Reply> {
         let answer = {
             let mut state = self.lock();
+            if state.closed {
+                return None;
+            }
             if !state.groups.contains_key(group) {
                 if !creates {
                     return None;
@@ -284,6 +300,9 @@ impl GroupCoordinator {
 
     /// One step of a group's machine, and what it asks for.
     fn step(self: &Arc<Self>, state: &mut State, group: &str, event: Event) {
+        if state.closed {
+            return;
+        }
         let now = (self.clock)();
         let Some(slot) = state.groups.get_mut(group) else { return };
         for effect in machine::step(&mut slot.machine, event, now) {

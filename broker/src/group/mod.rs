@@ -17,7 +17,6 @@
 //! - D4. Sessions run on a clock that never jumps; only what is stored (commit times, the time a
 //!   group became empty) is wall time. A home server that sets its clock after boot expires nobody.
 
-
 pub(crate) mod coordinator;
 pub(crate) mod exchange;
 pub(crate) mod machine;

@@ -81,9 +81,7 @@ fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetch
         });
         OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
     });
-    OffsetFetchResponseGroup::default()
-        .with_group_id(group.group_id)
-        .with_topics(topics.collect())
+    OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_topics(topics.collect())
 }
 
 fn all(context: &Context, group: &str) -> Vec<(TopicName, Vec<Line>)> {

@@ -40,6 +40,9 @@ impl GroupCoordinator {
         let done = {
             let mut state = self.lock();
             let now = (self.clock)();
+            if state.closed {
+                return Err(ResponseError::CoordinatorNotAvailable);
+            }
             if !state.groups.contains_key(group) {
                 self.may_create(&state, &commit)?;
             }

@@ -427,3 +427,31 @@ async fn the_timers_run_by_themselves_and_end_with_the_coordinator() {
     drop(groups);
     until("nothing holds the coordinator", || weak.upgrade().is_none()).await;
 }
+
+#[tokio::test]
+async fn the_end_of_the_log_answers_whoever_waits_and_whoever_comes() {
+    let world = World::new(TestLog::held());
+    // One waits for a write, one for a rebalance.
+    let groups = Arc::clone(&world.groups);
+    let commit = tokio::spawn(async move { groups.commit("g", simple(&[("t", 0, 7)])).await });
+    let second = Join { member_id_required: false, ..join() };
+    let first = world.groups.join("h", second.clone()).await;
+    assert_eq!(first.error, None);
+    let groups = Arc::clone(&world.groups);
+    let joining = tokio::spawn(async move { groups.join("h", second).await });
+    until("both wait", || {
+        let state = world.groups.lock();
+        state.groups.get("g").is_some_and(|slot| slot.writing) && !state.waiters.is_empty()
+    })
+    .await;
+    world.log.fail_with(Some(ResponseError::KafkaStorageError));
+    world.groups.close();
+    world.log.let_through(1);
+    let unavailable = ResponseError::CoordinatorNotAvailable;
+    assert_eq!(joining.await.expect("no panic").error, Some(unavailable));
+    assert!(commit.await.expect("no panic").is_err());
+    let caller = Caller { member_id: first.member_id, instance_id: None, generation: 1 };
+    assert_eq!(world.groups.heartbeat("h", caller).await, Err(unavailable));
+    let late = world.groups.commit("g", simple(&[("t", 0, 8)])).await;
+    assert_eq!(late, Err(unavailable));
+}

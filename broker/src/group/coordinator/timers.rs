@@ -40,6 +40,9 @@ async fn run(coordinator: Weak<GroupCoordinator>, mut next_check_ms: i64, check_
     loop {
         let sleep = {
             let Some(coordinator) = coordinator.upgrade() else { return };
+            if coordinator.lock().closed {
+                return;
+            }
             coordinator.tick();
             let now_ms = (coordinator.clock)().monotonic_ms;
             if now_ms >= next_check_ms {
