@@ -8,8 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{self, ApiKey, RequestHeader};
+use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use odradek_protocol::frame::RequestHeader;
 use odradek_protocol::guard;
 
 use crate::broker::Broker;
@@ -158,7 +159,7 @@ fn rejected<T>(diagnosis: &'static str, evidence: String) -> Result<T, Rejected>
 pub(crate) fn dispatch(
     broker: &Broker,
     session: &Arc<Session>,
-    mut frame: Bytes,
+    frame: Bytes,
 ) -> Result<Accepted, Rejected> {
     if let Some(answer) = sasl_authenticate::bare_token(broker, session, &frame) {
         let key = ApiKey::SaslAuthenticate as i16;
@@ -173,7 +174,6 @@ pub(crate) fn dispatch(
         let evidence = format!("API key {key} is not served here (version {version} was sent)");
         return rejected(diagnose::UNSUPPORTED_VERSION, evidence);
     };
-    let kind = ApiKey::try_from(key).expect("every key of the table is one of the crate's");
     let known = (api.oldest..=api.newest).contains(&version);
     if !known && key != ApiKey::ApiVersions as i16 {
         let (name, oldest, newest) = (api.name, api.oldest, api.newest);
@@ -184,20 +184,14 @@ pub(crate) fn dispatch(
         let evidence = format!("{} came before a SASL login was complete", api.name);
         return rejected(diagnose::NO_SASL_ON_SASL_LISTENER, evidence);
     }
-    // An ApiVersions version that nobody knows is answered in the shape of version 0; its header is
-    // read in the newest shape we know, of which only the correlation id is used.
-    let read_version = if known { version } else { api.newest };
-    let header_version = kind.request_header_version(read_version);
-    let header =
-        <RequestHeader as kafka_protocol::protocol::Decodable>::decode(&mut frame, header_version);
-    let header = header.or_else(|e| {
+    let (header, body) = RequestHeader::parse(&frame).or_else(|e| {
         rejected(diagnose::UNDECODABLE_REQUEST, format!("the header of {}: {e}", api.name))
     })?;
     let context = Context {
         broker: broker.clone(),
         core: broker.core(),
         session: session.clone(),
-        client_id: header.client_id.as_deref().unwrap_or_default().to_owned(),
+        client_id: header.client_id.unwrap_or_default(),
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },
     };
@@ -205,10 +199,10 @@ pub(crate) fn dispatch(
         let answer = Box::pin(async move { api_versions::unsupported().into_reply(&context) });
         return Ok(Accepted { api, answer });
     }
-    if let Err(e) = guard::check(key, version, &frame) {
+    if let Err(e) = guard::check(key, version, &body) {
         return rejected(diagnose::UNDECODABLE_REQUEST, format!("{} {version}: {e}", api.name));
     }
-    Ok(Accepted { api, answer: (api.handler)(context, frame) })
+    Ok(Accepted { api, answer: (api.handler)(context, body) })
 }
 
 fn peek(frame: &[u8]) -> Option<(i16, i16)> {
