@@ -43,7 +43,7 @@ pub struct MemoryView {
 pub struct DiskView {
     /// Bytes of the log.
     pub used: u64,
-    pub free: Option<u64>,
+    pub free: u64,
 }
 
 /// Something that is wrong now, or was lately, with what to do about it.

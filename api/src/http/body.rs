@@ -105,7 +105,8 @@ impl Writing {
             let row = if self.left == 0 { None } else { self.reader.next().await? };
             let Some(row) = row else {
                 self.done = true;
-                return Ok(self.shape.end(out));
+                self.shape.end(out);
+                return Ok(());
             };
             self.left -= 1;
             self.shape.write(out, self.is_first, &row);

@@ -137,10 +137,9 @@ fn json_record(text: &[u8], query: &DraftQuery, now_ms: i64) -> Draft {
 fn envelope(text: &[u8], partition: Option<i32>, now_ms: i64) -> Draft {
     let envelope: Envelope =
         serde_json::from_slice(text).map_err(|e| format!("not a record's envelope: {e}"))?;
-    let timestamp = match envelope.timestamp {
-        Some(raw) => Some(serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())),
-        None => None,
-    };
+    let timestamp = envelope
+        .timestamp
+        .map(|raw| serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()));
     let mut headers = Vec::with_capacity(envelope.headers.len());
     for (name, value) in envelope.headers {
         headers.push((Bytes::from(name), stored(value)?));

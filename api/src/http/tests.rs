@@ -385,14 +385,17 @@ async fn topics_are_created_listed_and_deleted() {
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
+/// Address, headers, and the status that is due.
+type Arrival = (&'static str, &'static [(&'static str, &'static str)], u16);
+
 #[tokio::test]
 async fn only_this_machine_may_come_without_a_password() {
     let server = Server::new(&[1]);
-    let good = [("host", "localhost:8080")];
-    let table: [(&str, &[(&str, &str)], u16); 7] = [
-        ("127.0.0.1:1", &good, 200),
+    const GOOD: &[(&str, &str)] = &[("host", "localhost:8080")];
+    let table: [Arrival; 7] = [
+        ("127.0.0.1:1", GOOD, 200),
         ("[::1]:1", &[("host", "[::1]:8080")], 200),
-        ("10.0.0.7:1", &good, 401),
+        ("10.0.0.7:1", GOOD, 401),
         ("127.0.0.1:1", &[("host", "evil.example.org")], 401),
         ("127.0.0.1:1", &[], 401),
         ("127.0.0.1:1", &[("host", "localhost"), ("x-forwarded-for", "1.2.3.4")], 401),

@@ -46,7 +46,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<TopicInfo>), Problem> {
     let Json(asked) = body.map_err(|e| {
         Problem::new(e.status(), e.body_text()).hint(
-            r#"send {"name": "stocks", "partitions": 3, "configs": {"retention.ms": "-1"}} as application/json"#,
+            r#"send {"name": "stocks", "partitions": 3, "configs": {"retention.ms": -1}} as JSON"#,
         )
     })?;
     let text = |value: Value| match value {

@@ -2,9 +2,9 @@
 //!
 //! Stateless: all that a reader needs to go on is in the text, so any server over the same data
 //! answers it, also after a restart. It holds the topic's identity (a deleted and re-created topic
-//! is another one), the resolved time range (a page of `from=-1h` must not move with the clock), the
-//! order, the last record delivered, and per partition the offset before which nothing is left to
-//! deliver. Once retention has passed one of those offsets the cursor is gone: 410, never a gap.
+//! is another one), the resolved time range (a page of `from=-1h` must not move with the clock),
+//! the order, the last record delivered, and per partition the offset before which nothing is left
+//! to deliver. Once retention has passed one of those offsets the cursor is gone: 410, never a gap.
 //!
 //! Form: base64url of a version byte, an order byte, 8 bytes of the topic id, then zigzag varints.
 

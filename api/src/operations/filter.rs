@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 
 use super::{Failure, Outcome};
 
-pub const HINT: &str = "where=<field><op><value> joined by ` and `, with op one of == != >= <= > <, \
-                        for example where=carrier==UA and dep_delay>=60";
+pub const HINT: &str = "where=<field><op><value> joined by ` and `, with op one of == != >= <= > \
+                        <, for example where=carrier==UA and dep_delay>=60";
 /// More comparisons than this in one request are refused.
 const CONDITIONS_MAX: usize = 32;
 

@@ -1,9 +1,9 @@
 //! A complete range in one pass and constant memory: partitions merged by time.
 //!
 //! Each partition is read in offset order, step by step through `Client::scan`, and the partition
-//! whose next record has the smallest timestamp goes first. So the whole is in time order where each
-//! partition is, and a partition's own order is never changed. The range ends at the offsets that
-//! each partition had when reading began: a busy producer cannot keep a reader for ever.
+//! whose next record has the smallest timestamp goes first. So the whole is in time order where
+//! each partition is, and a partition's own order is never changed. The range ends at the offsets
+//! that each partition had when reading began: a busy producer cannot keep a reader for ever.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

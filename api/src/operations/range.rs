@@ -137,7 +137,7 @@ impl Reader {
             }
         };
         let (from_ms, to_ms) = self.range;
-        let next = more.then(|| Cursor {
+        let next = more.then_some(Cursor {
             topic_tag: self.topic_tag,
             order,
             from_ms,

@@ -1,7 +1,7 @@
 //! A record as one line of JSON, and a value as JSON.
 //!
 //! A value that is JSON is embedded as it was written, digit for digit; other text becomes a JSON
-//! string; other bytes become `{"$base64":"…"}`. A key or header is a string, or `{"$base64":"…"}`.
+//! string; other bytes become `{"$base64":"…"}`. A key or a header is a string or such bytes.
 //! No line holds a line feed, so the same bytes serve NDJSON and server-sent events.
 
 use std::borrow::Cow;
@@ -169,7 +169,11 @@ mod tests {
         record(&mut out, 3, &stored, None);
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            r#"{"partition":3,"offset":7,"timestamp":"2013-01-01T05:15:00.250Z","timestamp_ms":1357017300250,"key":"UA","value":null,"headers":[["h","1"],["h",null]]}"#
+            concat!(
+                r#"{"partition":3,"offset":7,"timestamp":"2013-01-01T05:15:00.250Z","#,
+                r#""timestamp_ms":1357017300250,"key":"UA","value":null,"#,
+                r#""headers":[["h","1"],["h",null]]}"#
+            )
         );
     }
 }

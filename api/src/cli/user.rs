@@ -1,0 +1,170 @@
+//! `odradek user`: on the running server if there is one, else on its data folder.
+//!
+//! The folder's lock decides: it can only be opened here while no server has it.
+
+use clap::{Args, Subcommand};
+use odradek_broker::Broker;
+use odradek_broker::client::Principal;
+use odradek_broker::config::Config;
+use serde_json::json;
+
+use super::password::PasswordArgs;
+use super::remote::{Remote, RemoteArgs, encoded};
+use super::{Complaint, ConfigArgs, Done, block_on};
+use crate::operations::users;
+
+/// Add, change, list and delete users, whether the server is running or not
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    odradek user add alice                          (asks for the password)\n  \
+    odradek user add bob --password-file bob.txt\n  \
+    ODRADEK_PASSWORD=... odradek user passwd alice\n  \
+    odradek user list\n  \
+    odradek user delete bob\n\n\
+    A password is kept only as a verifier and cannot be read back.")]
+pub struct User {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Act on the server at this address instead of the one of this configuration
+    #[arg(long, value_name = "URL", global = true)]
+    server: Option<String>,
+    /// Whom to sign in as there; the password is asked for
+    #[arg(long = "as", value_name = "NAME", global = true)]
+    login: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Add a user
+    Add {
+        name: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Change a user's password
+    Passwd {
+        name: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// List users
+    List,
+    /// Delete a user
+    Delete { name: String },
+}
+
+/// What is to be done, with the password in hand.
+enum Change {
+    Set { name: String, password: String, create: bool },
+    List,
+    Delete { name: String },
+}
+
+impl User {
+    pub fn run(self) -> Done {
+        let change = match self.verb {
+            Verb::Add { name, password } => {
+                Change::Set { name, password: password.read_new()?, create: true }
+            }
+            Verb::Passwd { name, password } => {
+                Change::Set { name, password: password.read_new()?, create: false }
+            }
+            Verb::List => Change::List,
+            Verb::Delete { name } => Change::Delete { name },
+        };
+        if let Some(server) = self.server {
+            let password = PasswordArgs::default();
+            let remote = RemoteArgs { server, user: self.login, password };
+            return block_on(async { over_http(&mut remote.open()?, &change).await });
+        }
+        let (config, _) = self.config.load()?;
+        // The broker works on its own threads also when nobody can connect to it.
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|error| Complaint::failed(format!("cannot start: {error}")))?;
+        runtime.block_on(here(config, &change))
+    }
+}
+
+async fn here(config: Config, change: &Change) -> Done {
+    let http = config.http_listen.clone();
+    match Broker::open_offline(config).await {
+        Ok(broker) => {
+            let done = offline(&broker, change).await;
+            broker.shutdown().await;
+            done
+        }
+        Err(closed) => {
+            let Some(address) = http else { return Err(Complaint::failed(closed.to_string())) };
+            let mut remote = Remote::at(&reachable(&address));
+            if remote.send("GET", "/healthz", &[], bytes::Bytes::new()).await.is_err() {
+                let text = format!("{closed}; and no server answers at http://{address}");
+                return Err(Complaint::failed(text));
+            }
+            over_http(&mut remote, change).await
+        }
+    }
+}
+
+/// A server that listens on every address is reached on the loopback one.
+fn reachable(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "*", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => listen.to_owned(),
+    }
+}
+
+async fn offline(broker: &Broker, change: &Change) -> Done {
+    let admin = broker.admin(Principal::internal());
+    let failed = |e: crate::operations::Failure| Complaint::failed(e.to_string());
+    match change {
+        Change::Set { name, password, create } => {
+            users::set(&*admin, name, password, Some(*create)).await.map_err(failed)?;
+            said(name, *create);
+        }
+        Change::List => {
+            for user in users::list(&*admin).await.map_err(failed)? {
+                println!("{}\t{}", user.name, user.mechanisms.join(","));
+            }
+        }
+        Change::Delete { name } => {
+            users::delete(&*admin, name).await.map_err(failed)?;
+            println!("deleted user {name}");
+        }
+    }
+    Ok(())
+}
+
+async fn over_http(remote: &mut Remote, change: &Change) -> Done {
+    let path = |name: &str| format!("/api/v1/users/{}", encoded(name));
+    match change {
+        Change::Set { name, password, create } => {
+            let body = json!({"password": password, "create": create});
+            remote.json("PUT", &path(name), Some(&body)).await?;
+            said(name, *create);
+        }
+        Change::List => {
+            let answer = remote.json("GET", "/api/v1/users", None).await?;
+            for user in answer["users"].as_array().into_iter().flatten() {
+                let mechanisms = user["mechanisms"].as_array().into_iter().flatten();
+                let mechanisms: Vec<&str> = mechanisms.filter_map(|m| m.as_str()).collect();
+                println!("{}\t{}", user["name"].as_str().unwrap_or("?"), mechanisms.join(","));
+            }
+        }
+        Change::Delete { name } => {
+            remote.json("DELETE", &path(name), None).await?;
+            println!("deleted user {name}");
+        }
+    }
+    Ok(())
+}
+
+fn said(name: &str, created: bool) {
+    if created {
+        println!("added user {name}");
+    } else {
+        println!("changed the password of {name}");
+    }
+}

@@ -1,0 +1,243 @@
+//! The running process behind the HTTP interface: broker, sources, analytics.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use odradek_analytics::{Analytics, State as ProcessorState};
+use odradek_broker::client::{Admin, Client, Principal};
+use odradek_broker::{Broker, Traffic};
+use odradek_ingest::{SourceState, Sources};
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use crate::operations::{Failure, Outcome};
+use crate::pipeline::Pipeline;
+use crate::process;
+use crate::services::{
+    DiskView, ListenerView, MemoryView, Overview, ProblemView, Rates, Services, SourceVerb,
+};
+
+/// Rates are over this much of the past.
+const RATE_SAMPLES: usize = 10;
+pub const RATE_INTERVAL: Duration = Duration::from_secs(1);
+
+pub struct Local {
+    broker: Broker,
+    sources: Sources,
+    /// Taken when it is stopped.
+    analytics: Mutex<Option<Analytics>>,
+    /// What ingest and analytics count.
+    registry: Registry,
+    http: SocketAddr,
+    demo: bool,
+    model_topics: Vec<String>,
+    get_kafka_data_topic: Option<String>,
+    /// When, and the totals then; oldest first.
+    samples: Mutex<VecDeque<(Instant, Traffic)>>,
+}
+
+impl Local {
+    /// Starts sources and processors on a running broker.
+    pub fn start(
+        broker: Broker,
+        pipeline: Pipeline,
+        http: SocketAddr,
+        demo: bool,
+    ) -> Result<Self, String> {
+        let registry = Registry::new();
+        let client = broker.client(Principal::internal());
+        let models = &pipeline.analytics.model;
+        let mut model_topics: Vec<String> = models.iter().map(|m| m.report.clone()).collect();
+        model_topics.sort();
+        model_topics.dedup();
+        let analytics = Analytics::start(pipeline.analytics, client.clone(), &registry)
+            .map_err(|error| error.to_string())?;
+        let sources = Sources::start(pipeline.sources, client, &registry);
+        Ok(Self {
+            broker,
+            sources,
+            analytics: Mutex::new(Some(analytics)),
+            registry,
+            http,
+            demo,
+            model_topics,
+            get_kafka_data_topic: pipeline.get_kafka_data_topic,
+            samples: Mutex::default(),
+        })
+    }
+
+    /// In the order in which the data flows, so that each finishes what it has.
+    pub async fn stop(&self) {
+        self.sources.stop().await;
+        let analytics = lock(&self.analytics).take();
+        if let Some(analytics) = analytics {
+            analytics.stop().await;
+        }
+    }
+
+    /// Called once an interval for as long as the process runs.
+    pub fn sample(&self) {
+        let mut samples = lock(&self.samples);
+        samples.push_back((Instant::now(), self.broker.traffic()));
+        if samples.len() > RATE_SAMPLES + 1 {
+            samples.pop_front();
+        }
+    }
+
+    fn rates(&self) -> Rates {
+        let samples = lock(&self.samples);
+        let (Some((began, then)), Some((ended, now))) = (samples.front(), samples.back()) else {
+            return Rates::default();
+        };
+        let seconds = (*ended - *began).as_secs_f64();
+        if seconds <= 0.0 {
+            return Rates::default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        Rates {
+            records_in_per_s: rate(now.records_in, then.records_in),
+            bytes_in_per_s: rate(now.bytes_in, then.bytes_in),
+            bytes_out_per_s: rate(now.bytes_out, then.bytes_out),
+            requests_per_s: rate(now.requests, then.requests),
+        }
+    }
+
+    fn listeners(&self) -> Vec<ListenerView> {
+        let kafka = self.broker.listeners().into_iter().map(|listener| ListenerView {
+            name: listener.name,
+            protocol: listener.protocol.name().to_owned(),
+            address: listener.address.to_string(),
+        });
+        let http = ListenerView {
+            name: "HTTP".to_owned(),
+            protocol: "HTTP".to_owned(),
+            address: self.http.to_string(),
+        };
+        kafka.chain([http]).collect()
+    }
+
+    fn problems(&self) -> Vec<ProblemView> {
+        let problem = |id: &str, what: String, evidence: String, fix: &str| ProblemView {
+            id: id.to_owned(),
+            what,
+            evidence,
+            fix: fix.to_owned(),
+            count: 1,
+            last: None,
+        };
+        let storage = self.broker.storage_problem().map(|why| {
+            let what = "the log takes no records".to_owned();
+            problem("storage", what, why, "make room on the disk, or look at its health")
+        });
+        let sources = self.sources.list().into_iter().filter_map(|source| {
+            let fix = match source.state {
+                SourceState::Failed => "correct the cause, then restart the source",
+                SourceState::BackingOff => "it is tried again by itself; check the other side",
+                _ => return None,
+            };
+            let what = format!("source {} does not deliver", source.name);
+            Some(problem("source", what, source.detail, fix))
+        });
+        let analytics = lock(&self.analytics);
+        let processors = analytics.iter().flat_map(Analytics::status).filter_map(|processor| {
+            let fix = match processor.state {
+                ProcessorState::Failed => "correct the cause, then restart the server",
+                ProcessorState::Retrying => "it starts again by itself from its last commit",
+                _ => return None,
+            };
+            let what = format!("processor {} does not work", processor.name);
+            let evidence = processor.last_error.unwrap_or_default();
+            Some(problem("processor", what, evidence, fix))
+        });
+        storage.into_iter().chain(sources).chain(processors).collect()
+    }
+}
+
+#[async_trait]
+impl Services for Local {
+    fn client(&self, principal: &Principal) -> Arc<dyn Client> {
+        self.broker.client(principal.clone())
+    }
+
+    fn admin(&self, principal: &Principal) -> Arc<dyn Admin> {
+        self.broker.admin(principal.clone())
+    }
+
+    async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
+        self.broker.check_password(user, password).await
+    }
+
+    fn node(&self) -> (i32, String) {
+        let config = self.broker.config();
+        let advertised = config.listeners.iter().find_map(|l| l.advertised.as_ref());
+        let bound = self.broker.listeners().first().map(|l| l.address.to_string());
+        let address = advertised.map(|(host, port)| format!("{host}:{port}")).or(bound);
+        (config.node_id, address.unwrap_or_default())
+    }
+
+    fn metrics(&self) -> Vec<Registry> {
+        vec![self.broker.metrics(), self.registry.clone()]
+    }
+
+    fn unready(&self) -> Option<String> {
+        self.broker.storage_problem()
+    }
+
+    fn overview(&self) -> Overview {
+        let (used, free) = self.broker.disk();
+        Overview {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: process::uptime_s(),
+            listeners: self.listeners(),
+            rates: self.rates(),
+            memory: MemoryView {
+                rss: process::resident_bytes(),
+                cap: self.broker.config().memory_bytes_max,
+            },
+            disk: DiskView { used, free },
+            connections: self.broker.connections(),
+            problems: self.problems(),
+            demo: self.demo,
+        }
+    }
+
+    fn connections(&self) -> Vec<Value> {
+        let counts = self.broker.diary().counts();
+        counts.into_iter().map(|(id, count)| json!({"id": id, "count": count})).collect()
+    }
+
+    fn sources(&self) -> Vec<Value> {
+        self.sources.list().iter().map(|source| json!(source)).collect()
+    }
+
+    async fn command(&self, source: &str, verb: SourceVerb) -> Outcome<()> {
+        let done = match verb {
+            SourceVerb::Pause => self.sources.pause(source),
+            SourceVerb::Resume => self.sources.resume(source),
+            SourceVerb::Restart => self.sources.restart(source),
+        };
+        done.map_err(|unknown| Failure::NotFound(unknown.to_string()))
+    }
+
+    fn processors(&self) -> Vec<Value> {
+        let analytics = lock(&self.analytics);
+        analytics.iter().flat_map(Analytics::status).map(|status| json!(status)).collect()
+    }
+
+    fn model_topics(&self) -> Vec<String> {
+        self.model_topics.clone()
+    }
+
+    fn get_kafka_data_topic(&self) -> Option<String> {
+        self.get_kafka_data_topic.clone()
+    }
+}
+
+/// What is guarded is valid after every statement, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
