@@ -120,8 +120,8 @@ fn binary_hint(text: &[u8]) -> &'static str {
     match text {
         [0xfe, 0xed, 0xfe, 0xed, ..] => {
             "; it is a Java key store (JKS). Convert it: keytool -importkeystore -srckeystore FILE \
-             -destkeystore server.p12 -deststoretype PKCS12 && openssl pkcs12 -in server.p12 -nodes \
-             -out server.pem"
+             -destkeystore server.p12 -deststoretype PKCS12 && openssl pkcs12 -in server.p12 \
+             -nodes -out server.pem"
         }
         [0x30, 0x80..=0x84, ..] => {
             "; it looks like PKCS#12 or DER. Convert it: openssl pkcs12 -in FILE -nodes -out \

@@ -2,7 +2,8 @@
 //!
 //! What `java.util.Properties.load` accepts is accepted here with the same meaning: `#` and `!`
 //! comments, `=`, `:` or white space between key and value, a backslash at the end of a line that
-//! joins the next one, `\t \n \r \f \uXXXX` and "backslash plus anything else is that thing".
+//! joins the next one, `\t \n \r \f`, `\u` with four digits, and a backslash before
+//! anything else is that thing.
 //! One difference: a broken `\u` is an error with its line instead of an exception without one.
 
 /// One `key=value`, with the line (from 1) on which it begins.

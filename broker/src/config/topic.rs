@@ -46,7 +46,7 @@ pub(super) fn broker_settings(reader: &Reader<'_>) -> TopicSettings {
     };
     from_values(value).unwrap_or_else(|what| {
         reader.problem(reader.origin("log.cleanup.policy"), "log.cleanup.policy", what, "");
-        from_values(|name| default_of(name)).expect("the table's defaults are valid")
+        from_values(default_of).expect("the table's defaults are valid")
     })
 }
 

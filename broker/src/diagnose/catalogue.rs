@@ -40,32 +40,33 @@ pub const CATALOGUE: &[Diagnosis] = &[
     Diagnosis {
         id: TLS_ON_PLAIN_PORT,
         title: "TLS on a listener without TLS",
-        what_happened: "The client began a TLS handshake on a PLAINTEXT or SASL_PLAINTEXT listener. \
-                        Apache Kafka logs this as \"Invalid receive (size = 369295616\", …617 or \
-                        369296129.",
-        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SASL_PLAINTEXT), or connect \
-                     to the port of an SSL or SASL_SSL listener. To give this listener TLS, map it to \
-                     SSL or SASL_SSL in listener.security.protocol.map and set \
+        what_happened: "The client began a TLS handshake on a PLAINTEXT or SASL_PLAINTEXT \
+                        listener. Apache Kafka logs this as \"Invalid receive (size = 369295616\", \
+                        …617 or 369296129.",
+        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SASL_PLAINTEXT), or \
+                     connect to the port of an SSL or SASL_SSL listener. To give this listener \
+                     TLS, map it to SSL or SASL_SSL in listener.security.protocol.map and set \
                      ssl.keystore.location.",
     },
     Diagnosis {
         id: PLAIN_ON_TLS_PORT,
         title: "No TLS on a listener with TLS",
-        what_happened: "The client sent a Kafka request in clear to an SSL or SASL_SSL listener. Java \
-                        clients then run out of heap or time out waiting for a node assignment, \
-                        because they read a TLS alert as a reply of 352 MB.",
-        how_to_fix: "In the client write security.protocol=SSL (or SASL_SSL) and trust the broker's \
-                     certificate (ssl.truststore.type=PEM, ssl.truststore.location=ca.pem; in Python \
-                     ssl_cafile; in librdkafka ssl.ca.location).",
+        what_happened: "The client sent a Kafka request in clear to an SSL or SASL_SSL listener. \
+                        Java clients then run out of heap or time out waiting for a node \
+                        assignment, because they read a TLS alert as a reply of 352 MB.",
+        how_to_fix: "In the client write security.protocol=SSL (or SASL_SSL) and trust the \
+                     broker's certificate (ssl.truststore.type=PEM, \
+                     ssl.truststore.location=ca.pem; in Python ssl_cafile; in librdkafka \
+                     ssl.ca.location).",
     },
     Diagnosis {
         id: SSH_ON_KAFKA_PORT,
         title: "SSH on a Kafka port",
-        what_happened: "An SSH client or a port scanner connected to a Kafka listener. Apache Kafka \
-                        logs this as \"Invalid receive (size = 1397966893\".",
+        what_happened: "An SSH client or a port scanner connected to a Kafka listener. Apache \
+                        Kafka logs this as \"Invalid receive (size = 1397966893\".",
         how_to_fix: "Check the port number of the ssh command or of the tunnel. If nobody here did \
-                     that, the port can be reached by scanners: close it in the firewall or router, \
-                     or require a login on it.",
+                     that, the port can be reached by scanners: close it in the firewall or \
+                     router, or require a login on it.",
     },
     Diagnosis {
         id: OTHER_PROTOCOL,
@@ -78,7 +79,8 @@ pub const CATALOGUE: &[Diagnosis] = &[
         title: "Not Kafka's protocol",
         what_happened: "The first bytes are no Kafka request and of no protocol known here.",
         how_to_fix: "Check what runs at the peer's address. Scanners send such bytes to every open \
-                     port: if the peer is not in your network, close the port in firewall or router.",
+                     port: if the peer is not in your network, close the port in firewall or \
+                     router.",
     },
     Diagnosis {
         id: TLS_HANDSHAKE_FAILED,
@@ -87,8 +89,8 @@ pub const CATALOGUE: &[Diagnosis] = &[
                         trust the certificate, or the certificate does not name the host that the \
                         client dialled.",
         how_to_fix: "Give the client the certificate of the authority that signed the broker's \
-                     (ssl.truststore.location, ssl_cafile, ssl.ca.location), and make sure that the \
-                     broker's certificate names the host in bootstrap.servers and in \
+                     (ssl.truststore.location, ssl_cafile, ssl.ca.location), and make sure that \
+                     the broker's certificate names the host in bootstrap.servers and in \
                      advertised.listeners. With ssl.client.auth=required the client needs a \
                      certificate of its own.",
     },
@@ -96,9 +98,9 @@ pub const CATALOGUE: &[Diagnosis] = &[
         id: SASL_ON_PLAIN_LISTENER,
         title: "A login on a listener without login",
         what_happened: "The client began a SASL login on a PLAINTEXT or SSL listener.",
-        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SSL), or connect to the port \
-                     of a SASL listener. To give this listener a login, map it to SASL_PLAINTEXT or \
-                     SASL_SSL in listener.security.protocol.map.",
+        how_to_fix: "In the client write security.protocol=PLAINTEXT (or SSL), or connect to the \
+                     port of a SASL listener. To give this listener a login, map it to \
+                     SASL_PLAINTEXT or SASL_SSL in listener.security.protocol.map.",
     },
     Diagnosis {
         id: NO_SASL_ON_SASL_LISTENER,
@@ -107,8 +109,8 @@ pub const CATALOGUE: &[Diagnosis] = &[
                         kafka-python reports NoBrokersAvailable, Java clients a loop of \
                         \"disconnected\".",
         how_to_fix: "In the client write security.protocol=SASL_PLAINTEXT (or SASL_SSL), \
-                     sasl.mechanism=PLAIN, and a user name and password. Tools take them from a file: \
-                     --command-config or --consumer.config admin.properties.",
+                     sasl.mechanism=PLAIN, and a user name and password. Tools take them from a \
+                     file: --command-config or --consumer.config admin.properties.",
     },
     Diagnosis {
         id: MECHANISM_NOT_ENABLED,
@@ -143,8 +145,8 @@ pub const CATALOGUE: &[Diagnosis] = &[
     Diagnosis {
         id: OVERSIZED_FRAME,
         title: "A request that is too large",
-        what_happened: "A request announced more bytes than are allowed, or a negative number. Before \
-                        a login the bound is sasl.server.max.receive.size, after it \
+        what_happened: "A request announced more bytes than are allowed, or a negative number. \
+                        Before a login the bound is sasl.server.max.receive.size, after it \
                         socket.request.max.bytes.",
         how_to_fix: "If it was a real producer, make its max.request.size smaller or raise \
                      socket.request.max.bytes. Else something that is not a Kafka client is \
@@ -154,15 +156,15 @@ pub const CATALOGUE: &[Diagnosis] = &[
         id: UNDECODABLE_REQUEST,
         title: "A request that cannot be decoded",
         what_happened: "The bytes of a request do not fit Kafka's schema for it.",
-        how_to_fix: "Update the client library. If it is current, please report the evidence: it is \
-                     a defect of the client or of this broker.",
+        how_to_fix: "Update the client library. If it is current, please report the evidence: it \
+                     is a defect of the client or of this broker.",
     },
     Diagnosis {
         id: UNSUPPORTED_VERSION,
         title: "A request that is not served here",
         what_happened: "The client sent an API or a version of it that this broker does not list.",
-        how_to_fix: "Clients ask for the list first (ApiVersions). One that does not is either very \
-                     old, or was told a broker version by hand (api_version in kafka-python, \
+        how_to_fix: "Clients ask for the list first (ApiVersions). One that does not is either \
+                     very old, or was told a broker version by hand (api_version in kafka-python, \
                      broker.version.fallback in librdkafka): remove that setting or update it.",
     },
     Diagnosis {
@@ -170,8 +172,9 @@ pub const CATALOGUE: &[Diagnosis] = &[
         title: "Too many connections",
         what_happened: "A connection was refused because max.connections or max.connections.per.ip \
                         is reached.",
-        how_to_fix: "Look for a program that opens connections and does not close them (one producer \
-                     for each message is the usual one). If all are needed, raise the bound.",
+        how_to_fix: "Look for a program that opens connections and does not close them (one \
+                     producer for each message is the usual one). If all are needed, raise the \
+                     bound.",
     },
 ];
 
