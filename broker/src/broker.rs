@@ -78,6 +78,10 @@ impl Broker {
             tracing::info!("{note}");
         }
         let broker = Self::open_offline(config).await?;
+        let login = broker.config().listeners.iter().any(|listener| listener.protocol.sasl());
+        if login && broker.core().users.is_empty() {
+            tracing::warn!("nobody can log in yet: add a user with `odradek user add NAME`");
+        }
         let bound = listener::bind_all(&broker.inner.config).await?;
         let addresses = bound.iter().map(listener::Bound::describe).collect();
         *crate::partition::lock(&broker.inner.listeners) = addresses;

@@ -1,6 +1,9 @@
 //! Bytes on a socket against a running broker. Requests are encoded by the message crate; the bytes
 //! that clients are known to trip over are written out.
 
+#[path = "wire/login.rs"]
+mod login;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
