@@ -27,6 +27,8 @@ mod synthetic;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::sync::Arc;

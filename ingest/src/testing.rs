@@ -219,3 +219,20 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+/// A source from the text of its `[[source]]` table.
+pub(crate) fn source(toml: &str) -> crate::SourceConfig {
+    toml::from_str(toml).unwrap()
+}
+
+/// Runs the sources over this log until each has the state.
+pub(crate) async fn run_until(
+    log: &std::sync::Arc<FakeLog>,
+    toml: &str,
+    state: crate::SourceState,
+) -> crate::Sources {
+    let log: std::sync::Arc<dyn Client> = std::sync::Arc::<FakeLog>::clone(log);
+    let sources = crate::Sources::start(vec![source(toml)], log, &prometheus::Registry::new());
+    until("a state", || sources.list().iter().all(|source| source.state == state)).await;
+    sources
+}

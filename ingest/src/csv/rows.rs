@@ -11,6 +11,7 @@ use super::input::Input;
 use super::position::Place;
 use crate::config::Types;
 use crate::event_time::{TimeError, TimePlan};
+use crate::limits::FINGERPRINT_BYTES;
 use crate::plan::{CsvPlan, Plan};
 use crate::supervise::RunError;
 use crate::template::Template;
@@ -48,6 +49,8 @@ pub(crate) struct Rows {
     base: Place,
     row: u64,
     delimiter: u8,
+    /// Lines end with a carriage return and a line feed.
+    crlf: bool,
 }
 
 /// What is to be made of the columns.
@@ -76,8 +79,10 @@ impl Rows {
         };
         let columns = Columns::of(names, plan, csv)?;
         let base = place.unwrap_or(after_header);
+        let crlf = ends_with_crlf(csv, &input)?;
         let reader = reader(csv, &input, base.byte)?;
-        Ok(Self { reader, input, columns, base, row: base.row, delimiter: csv.delimiter })
+        let (row, delimiter) = (base.row, csv.delimiter);
+        Ok(Self { reader, input, columns, base, row, delimiter, crlf })
     }
 
     /// `None` at the end of the file.
@@ -103,9 +108,14 @@ impl Rows {
         Ok(Some(Row { content, after }))
     }
 
+    /// The line on which the row begins. The reader's own idea of it includes empty lines before
+    /// the row and, with CRLF, the line feed of the row before; its idea of the end lacks the line
+    /// feed at the end of the file. The larger of the two is right.
     fn line_of(&self, record: &ByteRecord, after: u64) -> u64 {
-        let begun = record.position().map(|at| self.base.line + at.line().saturating_sub(1));
-        begun.unwrap_or(after)
+        let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let by_end = after.saturating_sub(breaks + u64::from(!self.crlf));
+        let by_start = record.position().map(|at| self.base.line + at.line().saturating_sub(1));
+        by_start.unwrap_or(by_end).max(by_end)
     }
 
     /// The row, written again as CSV: the same fields, though perhaps quoted in another way.
@@ -120,14 +130,24 @@ impl Rows {
     }
 }
 
+fn ends_with_crlf(csv: &CsvPlan, input: &Input) -> Result<bool, RunError> {
+    let mut head = Vec::new();
+    let text = input.open(0).map_err(|error| open_error(csv, &error))?;
+    text.take(FINGERPRINT_BYTES).read_to_end(&mut head).map_err(|error| open_error(csv, &error))?;
+    let end = head.iter().position(|byte| *byte == b'\n');
+    Ok(end.is_some_and(|end| end > 0 && head[end - 1] == b'\r'))
+}
+
+fn open_error(csv: &CsvPlan, error: &std::io::Error) -> RunError {
+    RunError::retry("open", format!("{}: {error}", csv.path.display()))
+}
+
 fn reader(
     csv: &CsvPlan,
     input: &Input,
     byte: u64,
 ) -> Result<Reader<Box<dyn Read + Send>>, RunError> {
-    let path = csv.path.display();
-    let text =
-        input.open(byte).map_err(|error| RunError::retry("open", format!("{path}: {error}")))?;
+    let text = input.open(byte).map_err(|error| open_error(csv, &error))?;
     Ok(ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
