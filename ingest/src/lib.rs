@@ -133,7 +133,7 @@ impl Sources {
 
 fn runner(plan: Plan) -> Arc<dyn Runner> {
     match plan.kind.clone() {
-        KindPlan::Websocket(feed) => Arc::new(WebsocketRunner { plan, feed }),
+        KindPlan::Websocket(feed) => Arc::new(WebsocketRunner { plan, feed: *feed }),
         KindPlan::Csv(csv) => Arc::new(CsvRunner { plan, csv }),
         KindPlan::Synthetic(walk) => Arc::new(SyntheticRunner { plan, walk }),
     }

@@ -245,10 +245,6 @@ impl Meter {
         self.now().detail = detail.into();
     }
 
-    pub fn state(&self) -> SourceState {
-        self.now().state
-    }
-
     /// From here on the run counts as healthy, until [`Meter::end_health`].
     pub fn begin_health(&self) {
         self.now().healthy_since.get_or_insert_with(Instant::now);

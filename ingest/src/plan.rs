@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Clone)]
 pub(crate) enum KindPlan {
-    Websocket(WebsocketPlan),
+    Websocket(Box<WebsocketPlan>),
     Csv(CsvPlan),
     Synthetic(SyntheticPlan),
 }
@@ -93,7 +93,8 @@ impl Plan {
             problems.add("partitions", format!("{partitions} is below 1"), "write 1 or more");
         }
         let kind = match config.kind {
-            Kind::Websocket => WebsocketPlan::of(&config, &mut problems).map(KindPlan::Websocket),
+            Kind::Websocket => WebsocketPlan::of(&config, &mut problems)
+                .map(|feed| KindPlan::Websocket(Box::new(feed))),
             Kind::Csv => csv_plan(&config, &mut problems).map(KindPlan::Csv),
             Kind::Synthetic => synthetic_plan(&config, &mut problems).map(KindPlan::Synthetic),
         };
