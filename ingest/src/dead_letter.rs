@@ -2,7 +2,7 @@
 //!
 //! | header | value |
 //! | --- | --- |
-//! | `odradek.error.reason` | a short word, the label of the metric: `csv`, `time`, `time_range`, `json`, … |
+//! | `odradek.error.reason` | a word, the metric's label: `csv`, `time`, `time_range`, `json`, … |
 //! | `odradek.error.detail` | a sentence |
 //! | `odradek.error.source` | the source's name |
 //! | `odradek.error.line` | the line in the file (csv only) |

@@ -253,7 +253,8 @@ impl<'a> Session<'a> {
         let fresh = match connect::open(desk.feed, &desk.tls).await {
             Ok(fresh) => fresh,
             Err(error) => {
-                tracing::info!(source = %desk.plan.name, "keeping the old socket: {}", error.message);
+                let (source, why) = (&desk.plan.name, error.message);
+                tracing::info!(%source, "keeping the old socket: {why}");
                 self.next_recycle = Some(Instant::now() + desk.feed.ping);
                 return Ok(());
             }
