@@ -20,9 +20,11 @@ mod sink;
 mod telemetry;
 mod window;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use odradek_broker::client::Client;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
@@ -43,6 +45,8 @@ use telemetry::{Probe, Telemetry};
 const WORKER_THREADS: usize = 2;
 /// Threads for training and Parquet files, and for what a local client does off its workers.
 const BLOCKING_THREADS_MAX: usize = 8;
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 /// How long [`Analytics::stop`] waits for a processor to come to a safe point.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound of an output topic whose timestamps are event times, a partition.
@@ -82,6 +86,7 @@ impl Analytics {
             .worker_threads(WORKER_THREADS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("odradek-analytics")
+            .on_thread_start(lower_priority)
             .enable_all()
             .build()?;
         let (stop, _) = watch::channel(false);
@@ -121,8 +126,8 @@ impl Analytics {
         for section in config.parquet {
             let probe = telemetry.processor(&section.name, "parquet", &section.input, &[]);
             self.probes.push(probe.clone());
-            let task = sink::run(client.clone(), section, probe, self.stop.subscribe());
-            self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
+            let task = sink::run(client.clone(), section, probe.clone(), self.stop.subscribe());
+            self.spawn_guarded(task, probe);
         }
         let training = Arc::new(Semaphore::new(1));
         for section in config.model {
@@ -149,8 +154,23 @@ impl Analytics {
         machine: Box<dyn Machine>,
         probe: Probe,
     ) {
-        let task = run::run(client.clone(), spec, machine, probe, self.stop.subscribe());
-        self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
+        let stop = self.stop.subscribe();
+        let task = run::run(client.clone(), spec, machine, probe.clone(), stop);
+        self.spawn_guarded(task, probe);
+    }
+
+    /// A panic ends only its own processor, which then says so.
+    fn spawn_guarded(&mut self, task: impl Future<Output = ()> + Send + 'static, probe: Probe) {
+        let guarded = async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let why = format!("a fault in the program: {}", text.unwrap_or("no message"));
+                tracing::error!(why, "an analytics processor panicked");
+                probe.set_error(State::Failed, &why);
+            }
+        };
+        self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(guarded)));
     }
 
     /// Every processor, in the order of the configuration.
@@ -176,6 +196,14 @@ impl Drop for Analytics {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// What the broker's own threads want comes first. On Linux a nice value is a thread's own.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "analytics threads keep the normal priority");
     }
 }
 

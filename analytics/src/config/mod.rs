@@ -179,7 +179,7 @@ pub struct TrainConfig {
     pub seed: u64,
     pub trees: usize,
     pub depth: usize,
-    pub learning_rate: f32,
+    pub learning_rate: f64,
 }
 
 impl Default for TrainConfig {

@@ -74,7 +74,7 @@ impl Boosted {
             .set_objective_type(ObjectiveType::SquaredLoss)
             .set_iterations(config.trees)
             .set_max_depth(config.depth)
-            .set_learning_rate(config.learning_rate)
+            .set_learning_rate(config.learning_rate as f32)
             .set_min_leaf_weight(LEAF_ROWS_MIN)
             .set_seed(config.seed)
             // One thread: the broker beside it needs the others.

@@ -1,7 +1,7 @@
 //! From records to columns.
 //!
-//! Every row has `partition`, `offset`, `timestamp` (µs, UTC) and `key`; then one nullable column
-//! per JSON field, nested objects flattened with dots. A field's type is that of its first values
+//! Every row has `partition`, `offset`, `timestamp` (µs, UTC) and `key`; then one nullable
+//! column per JSON field, nested objects flattened with dots. A field's type is that of its first values
 //! and only ever widens: int64 → double → text, bool → text. A field called like one of the fixed
 //! columns gets the prefix `value_`. An array of objects becomes one row each, numbered in the
 //! column `row`. What is not JSON of these shapes is kept whole, as text, in the column `value`.
@@ -145,24 +145,40 @@ impl Columns {
     /// The columns that hold both these and the rows.
     pub(crate) fn widened(&self, rows: &[FlatRow]) -> Self {
         let mut wide = self.clone();
+        // Records of a topic mostly have the same fields in the same order, so the place where a
+        // field was found last is tried first.
+        let mut places: Vec<usize> = Vec::new();
         for row in rows {
             wide.has_row |= row.row.is_some();
             wide.has_value |= row.value.is_some();
-            for (name, value) in &row.fields {
-                if let Some(kind) = Kind::of(value) {
-                    wide.add(name, kind);
+            places.resize(places.len().max(row.fields.len()), 0);
+            for ((name, value), place) in row.fields.iter().zip(&mut places) {
+                let Some(kind) = Kind::of(value) else { continue };
+                match wide.fields.get_mut(*place).filter(|(known, _)| known == name) {
+                    Some((_, known)) => *known = known.join(kind),
+                    None => *place = wide.add(name, kind),
                 }
             }
         }
         wide
     }
 
-    fn add(&mut self, name: &str, kind: Kind) {
+    /// Adds the field or widens it; where it is.
+    fn add(&mut self, name: &str, kind: Kind) -> usize {
         match self.fields.iter().position(|(known, _)| known == name) {
-            Some(index) => self.fields[index].1 = self.fields[index].1.join(kind),
-            None if self.fields.len() < COLUMNS_MAX => self.fields.push((name.to_owned(), kind)),
+            Some(index) => {
+                self.fields[index].1 = self.fields[index].1.join(kind);
+                index
+            }
+            None if self.fields.len() < COLUMNS_MAX => {
+                self.fields.push((name.to_owned(), kind));
+                self.fields.len() - 1
+            }
             // `batch` keeps the row's values of such fields in `value`.
-            None => self.has_value = true,
+            None => {
+                self.has_value = true;
+                COLUMNS_MAX
+            }
         }
     }
 
@@ -170,14 +186,19 @@ impl Columns {
     pub(crate) fn of_schema(schema: &Schema) -> Self {
         let mut columns = Self::default();
         for field in schema.fields() {
-            match (field.name().as_str(), field.data_type()) {
-                ("row", _) => columns.has_row = true,
-                ("value", _) => columns.has_value = true,
-                (name, _) if FIXED.contains(&name) => {}
-                (name, DataType::Boolean) => columns.add(name, Kind::Bool),
-                (name, DataType::Int64) => columns.add(name, Kind::Int),
-                (name, DataType::Float64) => columns.add(name, Kind::Double),
-                (name, _) => columns.add(name, Kind::Text),
+            let kind = match field.data_type() {
+                DataType::Boolean => Kind::Bool,
+                DataType::Int64 => Kind::Int,
+                DataType::Float64 => Kind::Double,
+                _ => Kind::Text,
+            };
+            match field.name().as_str() {
+                "row" => columns.has_row = true,
+                "value" => columns.has_value = true,
+                name if FIXED.contains(&name) => {}
+                name => {
+                    columns.add(name, kind);
+                }
             }
         }
         columns

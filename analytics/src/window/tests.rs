@@ -139,7 +139,8 @@ fn stream() -> [Vec<Record>; 2] {
 
 /// Plain recomputation of open, high, low, close and ticks from all rows.
 fn expected_bars(records: &[Vec<Record>; 2]) -> BTreeMap<(String, i64), (Vec<f64>, u64)> {
-    let mut ticks: BTreeMap<(String, i64), Vec<(i64, usize, f64)>> = BTreeMap::new();
+    type Ticks = Vec<(i64, usize, f64)>;
+    let mut ticks: BTreeMap<(String, i64), Ticks> = BTreeMap::new();
     for record in records.iter().flatten() {
         let value: Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
         let symbol = value["id"].as_str().unwrap().to_owned();
