@@ -317,7 +317,10 @@ impl GroupCoordinator {
                     Some(record) => Write::Group { ticket, record: encode(group, &record) },
                     None => Write::Tombstone { ticket },
                 }),
-                Effect::Note(note) => info!(group, "{note}"),
+                // Ids hold what clients call themselves: no line of the log is theirs to forge.
+                Effect::Note(note) => {
+                    info!(group, "{}", note.replace(|c: char| c.is_control(), "?"));
+                }
             }
         }
         self.begin_writing(group, slot);

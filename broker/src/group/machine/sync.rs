@@ -99,14 +99,14 @@ impl Step<'_> {
     pub(super) fn written(&mut self, ticket: Ticket, result: Result<(), ResponseError>) {
         let result = result.map_err(to_group_error);
         match self.group.pending.remove(&ticket) {
-            Some(Pending::Assignment { generation, assignments }) => {
-                // Somebody may have joined meanwhile: then a new rebalance is on its way.
+            Some(Pending::Assignment { generation, assignments })
                 if self.group.state == State::CompletingRebalance
-                    && self.group.generation == generation
-                {
-                    self.assignment_written(assignments, result);
-                }
+                    && self.group.generation == generation =>
+            {
+                self.assignment_written(assignments, result);
             }
+            // Somebody joined or left meanwhile: a new rebalance is on its way.
+            Some(Pending::Assignment { .. }) => {}
             Some(Pending::StaticMember(replaced)) => self.static_member_written(*replaced, result),
             Some(Pending::EmptyGroup) => {
                 if let Err(error) = result {
