@@ -19,19 +19,24 @@ use crate::operations::users;
     odradek user add alice                          (asks for the password)\n  \
     odradek user add bob --password-file bob.txt\n  \
     ODRADEK_PASSWORD=... odradek user passwd alice\n  \
-    odradek user list\n  \
+    odradek user list --config /etc/odradek/server.properties\n  \
     odradek user delete bob\n\n\
     A password is kept only as a verifier and cannot be read back.")]
 pub struct User {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// Whose users: of the configuration's data folder, or of a server named outright.
+#[derive(Args)]
+struct Target {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Act on the server at this address instead of the one of this configuration
-    #[arg(long, value_name = "URL", global = true)]
+    /// Act on the running server at this address instead of the one of this configuration
+    #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// Whom to sign in as there; the password is asked for
-    #[arg(long = "as", value_name = "NAME", global = true)]
+    /// With --server: whom to sign in as; the password is asked for
+    #[arg(long = "as", value_name = "NAME", requires = "server")]
     login: Option<String>,
 }
 
@@ -42,17 +47,28 @@ enum Verb {
         name: String,
         #[command(flatten)]
         password: PasswordArgs,
+        #[command(flatten)]
+        target: Target,
     },
     /// Change a user's password
     Passwd {
         name: String,
         #[command(flatten)]
         password: PasswordArgs,
+        #[command(flatten)]
+        target: Target,
     },
     /// List users
-    List,
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Delete a user
-    Delete { name: String },
+    Delete {
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// What is to be done, with the password in hand.
@@ -64,22 +80,22 @@ enum Change {
 
 impl User {
     pub fn run(self) -> Done {
-        let change = match self.verb {
-            Verb::Add { name, password } => {
-                Change::Set { name, password: password.read_new()?, create: true }
+        let (change, target) = match self.verb {
+            Verb::Add { name, password, target } => {
+                (Change::Set { name, password: password.read_new()?, create: true }, target)
             }
-            Verb::Passwd { name, password } => {
-                Change::Set { name, password: password.read_new()?, create: false }
+            Verb::Passwd { name, password, target } => {
+                (Change::Set { name, password: password.read_new()?, create: false }, target)
             }
-            Verb::List => Change::List,
-            Verb::Delete { name } => Change::Delete { name },
+            Verb::List { target } => (Change::List, target),
+            Verb::Delete { name, target } => (Change::Delete { name }, target),
         };
-        if let Some(server) = self.server {
+        if let Some(server) = target.server {
             let password = PasswordArgs::default();
-            let remote = RemoteArgs { server, user: self.login, password };
+            let remote = RemoteArgs { server, user: target.login, password };
             return block_on(async { over_http(&mut remote.open()?, &change).await });
         }
-        let (config, _) = self.config.load()?;
+        let (config, _) = target.config.load()?;
         // The broker works on its own threads also when nobody can connect to it.
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| Complaint::failed(format!("cannot start: {error}")))?;
