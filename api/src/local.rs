@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use odradek_analytics::{Analytics, State as ProcessorState};
 use odradek_broker::client::{Admin, Client, Principal};
-use odradek_broker::{Broker, Traffic};
+use odradek_broker::{Broker, Traffic, diagnose};
 use odradek_ingest::{SourceState, Sources};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
+use crate::http::now_ms;
+use crate::operations::instant::rfc3339;
 use crate::operations::{Failure, Outcome};
 use crate::pipeline::Pipeline;
 use crate::process;
@@ -22,6 +24,8 @@ use crate::services::{
 
 /// Rates are over this much of the past.
 const RATE_SAMPLES: usize = 10;
+/// A connection problem of the last quarter of an hour is one of now.
+const RECENT_MS: i64 = 15 * 60 * 1000;
 pub const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Local {
@@ -40,6 +44,31 @@ pub struct Local {
 }
 
 impl Local {
+    /// What went wrong with connections lately, one entry a diagnosis, the latest first.
+    fn recent_connection_problems(&self) -> Vec<ProblemView> {
+        let since_ms = now_ms().saturating_sub(RECENT_MS);
+        let mut problems: Vec<ProblemView> = Vec::new();
+        for entry in self.broker.diary().entries() {
+            if entry.last_ms < since_ms {
+                continue;
+            }
+            if let Some(same) = problems.iter_mut().find(|known| known.id == entry.diagnosis) {
+                same.count += entry.count;
+                continue;
+            }
+            let known = diagnose::find(entry.diagnosis);
+            problems.push(ProblemView {
+                id: entry.diagnosis.to_owned(),
+                what: known.map_or(entry.diagnosis, |known| known.title).to_owned(),
+                evidence: format!("{} on {}: {}", entry.peer, entry.listener, entry.evidence),
+                fix: known.map_or("", |known| known.how_to_fix).to_owned(),
+                count: entry.count,
+                last: rfc3339(entry.last_ms),
+            });
+        }
+        problems
+    }
+
     /// Starts sources and processors on a running broker.
     pub fn start(
         broker: Broker,
@@ -153,7 +182,8 @@ impl Local {
             let evidence = processor.last_error.unwrap_or_default();
             Some(problem("processor", what, evidence, fix))
         });
-        storage.into_iter().chain(sources).chain(processors).collect()
+        let connections = self.recent_connection_problems();
+        storage.into_iter().chain(sources).chain(processors).chain(connections).collect()
     }
 }
 
@@ -165,6 +195,11 @@ impl Services for Local {
 
     fn admin(&self, principal: &Principal) -> Arc<dyn Admin> {
         self.broker.admin(principal.clone())
+    }
+
+    fn note_wrong_password(&self, peer: SocketAddr, user: &str) {
+        let evidence = format!("HTTP Basic authentication as {user:?}");
+        self.broker.diary().note(peer, "HTTP", diagnose::WRONG_PASSWORD, &evidence);
     }
 
     async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
@@ -206,8 +241,24 @@ impl Services for Local {
     }
 
     fn connections(&self) -> Vec<Value> {
-        let counts = self.broker.diary().counts();
-        counts.into_iter().map(|(id, count)| json!({"id": id, "count": count})).collect()
+        let entries = self.broker.diary().entries().into_iter();
+        entries
+            .map(|entry| {
+                let known = diagnose::find(entry.diagnosis);
+                json!({
+                    "peer": entry.peer,
+                    "listener": entry.listener,
+                    "diagnosis": entry.diagnosis,
+                    "title": known.map(|known| known.title),
+                    "what_happened": known.map(|known| known.what_happened),
+                    "how_to_fix": known.map(|known| known.how_to_fix),
+                    "evidence": entry.evidence,
+                    "count": entry.count,
+                    "first": rfc3339(entry.first_ms),
+                    "last": rfc3339(entry.last_ms),
+                })
+            })
+            .collect()
     }
 
     fn sources(&self) -> Vec<Value> {

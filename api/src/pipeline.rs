@@ -73,8 +73,8 @@ pub fn read(path: &Path) -> Result<Pipeline, Vec<ConfigProblem>> {
 pub fn parse(file: &str, text: &str) -> Result<Pipeline, Vec<ConfigProblem>> {
     let written: Written = toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| line_of(text, span.start));
-        let fix = "correct it, or remove it";
-        vec![problem(file, line, "", error.message(), fix)]
+        let (what, fix) = explained(error.message());
+        vec![problem(file, line, "", &what, &fix)]
     })?;
     let mut problems: Vec<ConfigProblem> = odradek_ingest::validate(&written.source)
         .into_iter()
@@ -104,6 +104,24 @@ pub fn parse(file: &str, text: &str) -> Result<Pipeline, Vec<ConfigProblem>> {
         analytics,
         get_kafka_data_topic: written.get_kafka_data.map(|named| named.topic),
     })
+}
+
+/// A misspelt key with the one that was probably meant, instead of the list of all.
+fn explained(message: &str) -> (String, String) {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = if message.starts_with("unknown field") { quoted.next() } else { None };
+    let Some(unknown) = unknown else {
+        return (message.to_owned(), "correct it, or take it out".to_owned());
+    };
+    let nearest = quoted
+        .map(|known| (strsim::osa_distance(unknown, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len().min(unknown.len()) / 2);
+    let what = format!("{unknown:?} is not a key or a section here");
+    match nearest {
+        Some((_, known)) => (what, format!("is {known:?} meant? Else take it out")),
+        None => (what, "take it out".to_owned()),
+    }
 }
 
 fn problem(file: &str, line: Option<usize>, key: &str, what: &str, fix: &str) -> ConfigProblem {
@@ -184,14 +202,28 @@ by = "{carrier}"
     fn an_unknown_key_is_refused_with_its_line() {
         for (wrong, line) in [
             (GOOD.replace("topic = \"flights\"", "topic = \"flights\"\ntopik = \"x\""), 10),
-            (GOOD.replace("by =", "bye ="), 11),
+            (GOOD.replace("by =", "bye ="), 15),
             (format!("{GOOD}\n[[widow]]\nname = \"x\"\n"), 17),
             (format!("{GOOD}\n[oops\n"), 17),
         ] {
             let found = problems(&wrong);
-            let near = (line..=line + 4).any(|at| found[0].starts_with(&format!("p.toml:{at}:")));
+            let near = (line..=line + 1).any(|at| found[0].starts_with(&format!("p.toml:{at}:")));
             assert!(near, "{line}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_told_what_was_probably_meant() {
+        let found = problems(&GOOD.replace("path =", "pth ="));
+        assert_eq!(
+            found,
+            [
+                "p.toml:8: \"pth\" is not a key or a section here. Fix: is \"path\" meant? Else take \
+              it out"
+            ]
+        );
+        let found = problems(&format!("{GOOD}\n[[something_else]]\n"));
+        assert!(found[0].ends_with("Fix: take it out"), "{found:?}");
     }
 
     #[test]

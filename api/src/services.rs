@@ -1,5 +1,6 @@
 //! What HTTP needs from the process it runs in, as one trait, so that it can be tested without it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -75,6 +76,8 @@ pub struct Overview {
 pub trait Services: Send + Sync + 'static {
     fn client(&self, principal: &Principal) -> Arc<dyn Client>;
     fn admin(&self, principal: &Principal) -> Arc<dyn Admin>;
+    /// Somebody was turned away.
+    fn note_wrong_password(&self, peer: SocketAddr, user: &str);
     async fn check_password(&self, user: &str, password: &str) -> Option<Principal>;
     /// Broker id and `host:port`, as Kafka clients know it.
     fn node(&self) -> (i32, String);

@@ -74,7 +74,7 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match principal(&shared, peer.ip(), request.method(), request.headers()).await {
+    match principal(&shared, peer, request.method(), request.headers()).await {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
@@ -85,7 +85,7 @@ pub async fn authenticate(
 
 async fn principal(
     shared: &Shared,
-    peer: IpAddr,
+    peer: SocketAddr,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Principal, Problem> {
@@ -101,11 +101,14 @@ async fn principal(
         }
         let (user, password) = &credentials;
         let checked = shared.services.check_password(user, password).await;
-        let principal = checked.ok_or_else(|| unauthorised("wrong user or password"))?;
+        let principal = checked.ok_or_else(|| {
+            shared.services.note_wrong_password(peer, user);
+            unauthorised("wrong user or password")
+        })?;
         shared.remembered.add(&credentials, &principal);
         return Ok(principal);
     }
-    if is_local(peer, headers) {
+    if is_local(peer.ip(), headers) {
         return Ok(Principal::anonymous());
     }
     Err(unauthorised("a user and a password are needed except on this machine itself"))

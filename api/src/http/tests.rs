@@ -36,6 +36,7 @@ impl Services for Testing {
     fn admin(&self, _: &Principal) -> Arc<dyn Admin> {
         self.fake.clone()
     }
+    fn note_wrong_password(&self, _: SocketAddr, _: &str) {}
     async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
         let known = self.fake.password(user)?;
         (known == password).then(|| Principal::user(user))
