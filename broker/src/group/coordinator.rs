@@ -1,8 +1,8 @@
 //! The driver of all groups (see the header of [`crate::group`] for what it promises).
 //!
-//! One mutex over all groups: every critical section is a few map look-ups and one step of a machine,
-//! and ends before any await. What takes time (the log) goes through a queue in each group, emptied
-//! by one task while there is something in it ([`writes`]).
+//! One mutex over all groups: every critical section is a few map look-ups and one step of a
+//! machine, and ends before any await. What takes time (the log) goes through a queue in each
+//! group, emptied by one task while there is something in it ([`writes`]).
 
 mod offsets;
 mod timers;

@@ -15,14 +15,14 @@
 //! what they revoke, and when, is inside the metadata that only they read.
 //!
 //! Invariants, checked after every step in debug builds ([`Group::assert_invariants`]):
-//! - M1. Empty and Dead have no members. CompletingRebalance and Stable have members, a leader among
-//!   them, and a protocol that every member supports.
-//! - M2. A member waits for a join only in PreparingRebalance; or in Stable, if it is a static member
-//!   whose new id is being written.
+//! - M1. Empty and Dead have no members. CompletingRebalance and Stable have members, a leader
+//!   among them, and a protocol that every member supports.
+//! - M2. A member waits for a join only in PreparingRebalance; or in Stable, if it is a static
+//!   member whose new id is being written.
 //! - M3. A member waits for a sync only in CompletingRebalance.
 //! - M4. Members whose sync is due are members, and exist only in CompletingRebalance and Stable.
-//! - M5. An id is a member or a member-to-be, never both; instance ids and static members map one to
-//!   one.
+//! - M5. An id is a member or a member-to-be, never both; instance ids and static members map one
+//!   to one.
 //! - M6. The join timer runs exactly in PreparingRebalance.
 //! - M7. The generation never decreases, and within one generation the assignments, once shown to a
 //!   member, do not change.
@@ -119,8 +119,8 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     Reply(Waiter, Reply),
-    /// Write the group's record, then say so with [`Event::Written`]. `None` deletes the group, with
-    /// its offsets.
+    /// Write the group's record, then say so with [`Event::Written`]. `None` deletes the group,
+    /// with its offsets.
     Write {
         ticket: Ticket,
         record: Option<GroupMetadata>,

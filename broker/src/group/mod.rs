@@ -8,12 +8,12 @@
 //! - [`records`]: Kafka's own format of `__consumer_offsets`, so that Kafka's tools read it.
 //!
 //! Invariants of the driver (those of the machine are in its header):
-//! - D1. A reply that says "committed" follows the durable write; a committed offset is visible only
-//!   after that write.
+//! - D1. A reply that says "committed" follows the durable write; a committed offset is visible
+//!   only after that write.
 //! - D2. Writes of one group reach the log in the order in which they were decided, and memory
 //!   changes in the same order: each group has one queue and at most one append under way.
-//! - D3. Every waiter is answered once: by the machine, or by the drop of its sender, which reads as
-//!   COORDINATOR_NOT_AVAILABLE.
+//! - D3. Every waiter is answered once: by the machine, or by the drop of its sender, which reads
+//!   as COORDINATOR_NOT_AVAILABLE.
 //! - D4. Sessions run on a clock that never jumps; only what is stored (commit times, the time a
 //!   group became empty) is wall time. A home server that sets its clock after boot expires nobody.
 

@@ -9,9 +9,10 @@
 //! | group metadata key | 2 | 2 |
 //! | group metadata value | 0 to 4 | 3 |
 //!
-//! Version 3 is what Kafka wrote until 4.0, and what every Kafka since 2.1 reads; 4.3 writes offsets
-//! in version 4, which the tools of 3.4.0 cannot read. Kafka chooses 1 in the same case as we do.
-//! Keys of other versions (the new group protocols) are skipped, as Kafka skips unknown ones.
+//! Version 3 is what Kafka wrote for years, and what every Kafka since 2.3 reads; 4.3 writes
+//! offsets in version 4, which the tools of 3.4.0 cannot read. Kafka chooses 1 in the same case as
+//! we do. Keys of other versions (the new group protocols) are skipped, as Kafka skips unknown
+//! ones.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -2,8 +2,8 @@
 //!
 //! - Members' metadata, and the protocol, only while the group is stable, as in Kafka: before that
 //!   they belong to no assignment.
-//! - v3 (KIP-430): authorised operations; v4 (KIP-345): instance ids; v5: flexible. A group that does
-//!   not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too.
+//! - v3 (KIP-430): authorised operations; v4 (KIP-345): instance ids; v5: flexible. A group that
+//!   does not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too.
 //!
 //! Left out: nothing.
 

@@ -1,7 +1,7 @@
 //! FindCoordinator (10), versions 0 to 6.
 //!
-//! - The coordinator of every group is this broker, at the address that this connection can use (see
-//!   `Session::advertised`).
+//! - The coordinator of every group is this broker, at the address that this connection can use
+//!   (see `Session::advertised`).
 //! - v1 (KIP-98): key types and an error message; v3: flexible; v4 (KIP-699): many keys at once;
 //!   v5 (KIP-890): another error code for transactions; v6 (KIP-932): the type of share groups.
 //!

@@ -4,8 +4,8 @@
 //!   rebalance timeout among them has run out.
 //! - v0 has no rebalance timeout: the session timeout counts. v1 (KIP-62) has one. v4 (KIP-394): a
 //!   member without id gets one with MEMBER_ID_REQUIRED and joins again. v5 (KIP-345): static
-//!   members. v6: flexible. v7 (KIP-559): the protocol type in the reply, and a protocol name that may
-//!   be null. v8 (KIP-800): a reason, for the log. v9 (KIP-814): `skip_assignment`.
+//!   members. v6: flexible. v7 (KIP-559): the protocol type in the reply, and a protocol name that
+//!   may be null. v8 (KIP-800): a reason, for the log. v9 (KIP-814): `skip_assignment`.
 //!
 //! Left out: nothing.
 

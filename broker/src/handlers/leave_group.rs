@@ -2,8 +2,8 @@
 //!
 //! - The rest of the group rebalances at once. The reply does not wait for anything durable: a
 //!   departure lost in a crash ends as an expired session.
-//! - v0 to v2: one member, whose error is that of the request. v3 (KIP-345): many members, each with
-//!   its own error; an administrator may name a static member by its instance id alone. v4:
+//! - v0 to v2: one member, whose error is that of the request. v3 (KIP-345): many members, each
+//!   with its own error; an administrator may name a static member by its instance id alone. v4:
 //!   flexible. v5 (KIP-800): reasons, for the log.
 //!
 //! Left out: nothing.

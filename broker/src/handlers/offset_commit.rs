@@ -5,8 +5,9 @@
 //!   without either. A commit counts as a heartbeat.
 //! - A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, the others are committed.
 //! - v2 to v4: a retention of the client's own, after which the offset expires. v5 (KIP-211) has
-//!   none: the broker's retention counts. v6 (KIP-320): leader epochs. v7 (KIP-345): static members.
-//!   v8: flexible. v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION.
+//!   none: the broker's retention counts. v6 (KIP-320): leader epochs. v7 (KIP-345): static
+//!   members. v8: flexible. v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND, before
+//!   ILLEGAL_GENERATION.
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 

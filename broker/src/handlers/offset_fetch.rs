@@ -2,10 +2,10 @@
 //!
 //! - What a group committed, durable since; -1 for a partition of which it committed nothing, and
 //!   for a group that does not exist. Neither is an error.
-//! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320): leader
-//!   epochs. v6: flexible. v7 (KIP-447): `require_stable`, which is always so: there are no
-//!   transactional offsets that could be pending. v8 (KIP-709): many groups. v9 (KIP-848): member id
-//!   and epoch, which classic groups do not check.
+//! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320):
+//!   leader epochs. v6: flexible. v7 (KIP-447): `require_stable`, which is always so: there are no
+//!   transactional offsets that could be pending. v8 (KIP-709): many groups. v9 (KIP-848): member
+//!   id and epoch, which classic groups do not check.
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 

@@ -120,9 +120,9 @@ impl GroupCoordinator {
         state.groups.iter().flat_map(|(group, slot)| lines(group, slot)).collect()
     }
 
-    /// The records that commit these offsets, for a caller that puts them into an atomic unit of its
-    /// own; it calls `apply_offsets` with the same values once the unit is durable. Whether the
-    /// group has members is not asked: the caller is inside the broker and knows its groups.
+    /// The records that commit these offsets, for a caller that puts them into an atomic unit of
+    /// its own; it calls `apply_offsets` with the same values once the unit is durable. Whether
+    /// the group has members is not asked: the caller is inside the broker and knows its groups.
     pub(crate) fn offset_records(
         &self,
         group: &str,

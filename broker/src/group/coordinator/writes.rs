@@ -1,8 +1,8 @@
 //! The queue of writes of each group (D2).
 //!
-//! While one append is under way, whatever the group decides waits in its queue; then all of it goes
-//! in one append. So a group that commits from many consumers at once needs one sync for all of
-//! them, and still every change reaches the log, and memory, in the order of the decisions.
+//! While one append is under way, whatever the group decides waits in its queue; then all of it
+//! goes in one append. So a group that commits from many consumers at once needs one sync for all
+//! of them, and still every change reaches the log, and memory, in the order of the decisions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -30,8 +30,8 @@ impl Group {
         votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
     }
 
-    /// A leader that did not rejoin (a static member) gives its place to one that did. `false`: there
-    /// is nobody.
+    /// A leader that did not rejoin (a static member) gives its place to one that did. `false`:
+    /// there is nobody.
     fn elect_joined_leader(&mut self) -> bool {
         let joined =
             |id: &String| self.members.get(id).is_some_and(|member| member.awaiting_join.is_some());
@@ -221,7 +221,8 @@ impl Step<'_> {
 
     fn expire_session(&mut self, id: &str) {
         let now_ms = self.now.monotonic_ms;
-        // The expiry of another member may have begun a new generation, and this one's session anew.
+        // The expiry of another member may have begun a new generation, and this one's session
+        // anew.
         let Some(member) = self.group.members.get_mut(id) else { return };
         if member.session_due_ms.is_none_or(|due_ms| due_ms > now_ms) {
             return;

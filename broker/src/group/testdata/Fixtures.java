@@ -23,20 +23,23 @@ public class Fixtures {
     }
 
     static GroupMetadataValue group() {
-        return new GroupMetadataValue().setProtocolType("consumer").setGeneration(42).setProtocol("range")
-            .setLeader("client-1").setCurrentStateTimestamp(1700000000123L)
+        return new GroupMetadataValue().setProtocolType("consumer").setGeneration(42)
+            .setProtocol("range").setLeader("client-1").setCurrentStateTimestamp(1700000000123L)
             .setMembers(List.of(
-                new GroupMetadataValue.MemberMetadata().setMemberId("client-1").setGroupInstanceId(null)
-                    .setClientId("client").setClientHost("/10.0.0.1").setRebalanceTimeout(300000).setSessionTimeout(45000)
+                new GroupMetadataValue.MemberMetadata().setMemberId("client-1")
+                    .setGroupInstanceId(null).setClientId("client").setClientHost("/10.0.0.1")
+                    .setRebalanceTimeout(300000).setSessionTimeout(45000)
                     .setSubscription(new byte[] {0, 1, 2, 3}).setAssignment(new byte[] {9, 8}),
-                new GroupMetadataValue.MemberMetadata().setMemberId("static-2").setGroupInstanceId("instance-2")
-                    .setClientId("client").setClientHost("/10.0.0.2").setRebalanceTimeout(60000).setSessionTimeout(10000)
+                new GroupMetadataValue.MemberMetadata().setMemberId("static-2")
+                    .setGroupInstanceId("instance-2").setClientId("client")
+                    .setClientHost("/10.0.0.2").setRebalanceTimeout(60000).setSessionTimeout(10000)
                     .setSubscription(new byte[0]).setAssignment(new byte[0])));
     }
 
     public static void main(String[] args) {
         for (short v = 0; v <= 1; v++) {
-            line("offset-key-" + v, new OffsetCommitKey().setGroup("grüppe").setTopic("flights").setPartition(11), v);
+            line("offset-key-" + v, new OffsetCommitKey().setGroup("grüppe").setTopic("flights")
+                .setPartition(11), v);
         }
         for (short v = 0; v <= 4; v++) {
             OffsetCommitValue value = offset();
@@ -46,16 +49,19 @@ public class Fixtures {
         line("offset-value-4-with-topic-id", offset().setTopicId(new Uuid(5, 6)), (short) 4);
         line("group-key-2", new GroupMetadataKey().setGroup("grüppe"), (short) 2);
         for (short v = 0; v <= 4; v++) line("group-value-" + v, group(), v);
-        line("group-value-3-empty", new GroupMetadataValue().setProtocolType("").setGeneration(0).setProtocol(null)
-            .setLeader(null).setCurrentStateTimestamp(1700000000123L).setMembers(List.of()), (short) 3);
+        line("group-value-3-empty", new GroupMetadataValue().setProtocolType("").setGeneration(0)
+            .setProtocol(null).setLeader(null).setCurrentStateTimestamp(1700000000123L)
+            .setMembers(List.of()), (short) 3);
 
-        OffsetAndMetadata plain = new OffsetAndMetadata(1234567890123L, OptionalInt.of(7), "naïve note",
-            1700000000000L, OptionalLong.empty(), Uuid.ZERO_UUID);
-        CoordinatorRecord record = GroupCoordinatorRecordHelpers.newOffsetCommitRecord("grüppe", "flights", 11, plain);
-        line("kafka-writes-offset", record.value().message(), record.value().version());
-        OffsetAndMetadata expiring = new OffsetAndMetadata(1234567890123L, OptionalInt.of(7), "naïve note",
-            1700000000000L, OptionalLong.of(1700000099999L), Uuid.ZERO_UUID);
-        record = GroupCoordinatorRecordHelpers.newOffsetCommitRecord("grüppe", "flights", 11, expiring);
-        line("kafka-writes-expiring-offset", record.value().message(), record.value().version());
+        kafkaWrites("kafka-writes-offset", OptionalLong.empty());
+        kafkaWrites("kafka-writes-expiring-offset", OptionalLong.of(1700000099999L));
+    }
+
+    static void kafkaWrites(String name, OptionalLong expireTimestampMs) {
+        OffsetAndMetadata committed = new OffsetAndMetadata(1234567890123L, OptionalInt.of(7),
+            "naïve note", 1700000000000L, expireTimestampMs, Uuid.ZERO_UUID);
+        CoordinatorRecord record = GroupCoordinatorRecordHelpers.newOffsetCommitRecord(
+            "grüppe", "flights", 11, committed);
+        line(name, record.value().message(), record.value().version());
     }
 }
