@@ -253,9 +253,12 @@ async fn watch_incarnation(broker: Broker) {
         // The folder's lock must be free before it can be opened again.
         let _ = tokio::task::spawn_blocking(move || closing.log.close()).await;
         match open_core(broker.inner.config.clone()).await {
-            Ok(core) => {
+            Ok(reopened) => {
                 tracing::info!(at_ms = now_ms(), "the log is open again");
-                broker.inner.core.store(core);
+                for group in core.groups.held() {
+                    reopened.groups.hold(&group);
+                }
+                broker.inner.core.store(reopened);
                 pause = LOOK_EVERY;
             }
             Err(e) => {

@@ -348,7 +348,9 @@ impl Client for Local {
     }
 
     async fn committed(&self, group: &str) -> Result<Vec<GroupOffset>> {
-        let lines = self.broker.core().groups.offsets_of(group);
+        let core = self.broker.core();
+        core.groups.hold(group);
+        let lines = core.groups.offsets_of(group);
         let offsets = lines.into_iter().map(|line| GroupOffset {
             group: line.group,
             topic: line.topic,

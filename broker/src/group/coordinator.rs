@@ -51,6 +51,8 @@ struct Slot {
     queue: VecDeque<Write>,
     /// A task is emptying the queue.
     writing: bool,
+    /// Read by this process itself: nobody joins, and still its offsets do not expire.
+    held: bool,
     /// As it stands in `State::due`.
     due_ms: Option<i64>,
 }
@@ -62,6 +64,7 @@ impl Slot {
             offsets: BTreeMap::new(),
             queue: VecDeque::new(),
             writing: false,
+            held: false,
             due_ms: None,
         }
     }

@@ -136,7 +136,23 @@ impl GroupCoordinator {
         records.collect()
     }
 
-    /// Makes visible what a durable unit committed.
+    /// From now on the group is that of a reader inside this process, which never joins: its
+    /// offsets do not expire while the process runs, however long nothing comes to be read.
+    /// Otherwise a source that ended a week ago would be read again after the next start.
+    pub(crate) fn hold(&self, group: &str) {
+        if let Some(slot) = self.lock().groups.get_mut(group) {
+            slot.held = true;
+        }
+    }
+
+    /// The groups that are held, for the coordinator that comes after this one.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let state = self.lock();
+        let held = state.groups.iter().filter(|(_, slot)| slot.held);
+        held.map(|(group, _)| group.clone()).collect()
+    }
+
+    /// Makes visible what a durable unit committed, and holds the group.
     pub(crate) fn apply_offsets(
         &self,
         group: &str,
@@ -148,6 +164,7 @@ impl GroupCoordinator {
         }
         let mut state = self.lock();
         let slot = self.slot(&mut state, group);
+        slot.held = true;
         slot.offsets.extend(offsets.iter().map(|new| new.clone().keep(commit_timestamp_ms)));
     }
 
@@ -222,7 +239,8 @@ impl GroupCoordinator {
         let forgotten: Vec<String> = {
             let state = self.lock();
             let idle = state.groups.iter().filter(|(_, slot)| {
-                slot.machine.state() == GroupState::Empty
+                !slot.held
+                    && slot.machine.state() == GroupState::Empty
                     && slot.machine.due_ms().is_none()
                     && slot.offsets.is_empty()
                     && slot.queue.is_empty()
@@ -256,6 +274,9 @@ impl Slot {
     /// empty; of a group that only commits, from each commit; of a stable consumer group, from each
     /// commit, and only for topics that nobody in it reads any more.
     fn expired(&self, now_ms: i64, retention_ms: i64) -> BTreeMap<Place, CommittedOffset> {
+        if self.held {
+            return BTreeMap::new();
+        }
         let state = self.machine.state();
         let simple = self.machine.protocol_type().is_none();
         let subscribed = match state {

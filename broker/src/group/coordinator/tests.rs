@@ -393,6 +393,22 @@ async fn offsets_expire_as_kip_211_says() {
 }
 
 #[tokio::test]
+async fn offsets_of_readers_inside_this_process_do_not_expire_while_it_runs() {
+    let world = World::new(TestLog::open());
+    world.groups.commit("job", simple(&[("t", 0, 1)])).await.expect("a commit");
+    world.groups.hold("job");
+    world.groups.apply_offsets("new job", &[new_offset("t", 0, 2)], 1_000);
+    world.now_ms.fetch_add(30 * DAY_MS, Ordering::SeqCst);
+    world.groups.expire_offsets().await;
+    assert_eq!(world.groups.all_offsets().len(), 2);
+    assert_eq!(world.groups.held(), ["job", "new job"]);
+    let world = world.restarted();
+    assert!(world.groups.held().is_empty());
+    world.groups.expire_offsets().await;
+    assert!(world.groups.all_offsets().is_empty(), "the job is gone: its offsets expire");
+}
+
+#[tokio::test]
 async fn offsets_of_an_atomic_unit_are_the_same_as_those_of_a_commit() {
     let world = World::new(TestLog::open());
     let offsets = [new_offset("t", 0, 1), new_offset("t", 1, 2)];
