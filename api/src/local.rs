@@ -35,7 +35,6 @@ pub struct Local {
     analytics: Mutex<Option<Analytics>>,
     /// What ingest and analytics count.
     registry: Registry,
-    http: SocketAddr,
     demo: bool,
     model_topics: Vec<String>,
     get_kafka_data_topic: Option<String>,
@@ -70,12 +69,7 @@ impl Local {
     }
 
     /// Starts sources and processors on a running broker.
-    pub fn start(
-        broker: Broker,
-        pipeline: Pipeline,
-        http: SocketAddr,
-        demo: bool,
-    ) -> Result<Self, String> {
+    pub fn start(broker: Broker, pipeline: Pipeline, demo: bool) -> Result<Self, String> {
         let registry = Registry::new();
         let client = broker.client(Principal::internal());
         let models = &pipeline.analytics.model;
@@ -90,7 +84,6 @@ impl Local {
             sources,
             analytics: Mutex::new(Some(analytics)),
             registry,
-            http,
             demo,
             model_topics,
             get_kafka_data_topic: pipeline.get_kafka_data_topic,
@@ -141,12 +134,7 @@ impl Local {
             protocol: listener.protocol.name().to_owned(),
             address: listener.address.to_string(),
         });
-        let http = ListenerView {
-            name: "HTTP".to_owned(),
-            protocol: "HTTP".to_owned(),
-            address: self.http.to_string(),
-        };
-        kafka.chain([http]).collect()
+        kafka.collect()
     }
 
     fn problems(&self) -> Vec<ProblemView> {

@@ -70,16 +70,10 @@ impl Serve {
 
     fn plan(&self) -> Result<Plan, Complaint> {
         let (config, sources) = self.config.load()?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        for note in &config.notes {
-            tracing::info!("{note}");
-        }
         let file = pipeline::find(self.pipeline.as_deref(), sources.file.as_deref());
         let pipeline = match file {
             Some(file) => {
-                tracing::info!(file = %file.display(), "pipeline");
+                tracing::info!(file = %file.display(), "reading the pipeline");
                 pipeline::read(&file).map_err(|problems| {
                     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                     Complaint::wrong_input(lines.join("\n"))
@@ -115,7 +109,7 @@ async fn serve(plan: Plan) -> Done {
         Broker::start(config).await.map_err(|error| start_complaint(&error, demo.is_some()))?;
     let address = http.as_ref().and_then(|listener| listener.local_addr().ok());
     let http_address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let local = Local::start(broker.clone(), pipeline, http_address, demo.is_some());
+    let local = Local::start(broker.clone(), pipeline, demo.is_some());
     let local = match local {
         Ok(local) => Arc::new(local),
         Err(why) => {
@@ -131,7 +125,7 @@ async fn serve(plan: Plan) -> Done {
     });
     match &demo {
         Some(folder) => say_demo(&broker, http_address, folder),
-        None => say(&broker, address, &data),
+        None => say(address, &data),
     }
     asked_to_stop().await;
     tracing::info!("stopping");
@@ -202,13 +196,10 @@ fn say_demo(broker: &Broker, http: SocketAddr, folder: &std::path::Path) {
     println!("Try next                  {program} consume stocks --max 5{server}");
 }
 
-fn say(broker: &Broker, http: Option<SocketAddr>, data: &std::path::Path) {
-    for listener in broker.listeners() {
-        let protocol = listener.protocol.name();
-        tracing::info!(listener = listener.name, protocol, address = %listener.address, "Kafka");
-    }
+/// The broker has named its own listeners in the log.
+fn say(http: Option<SocketAddr>, data: &std::path::Path) {
     if let Some(address) = http {
-        tracing::info!(address = %format!("http://{address}/"), "HTTP");
+        tracing::info!(%address, "listening for HTTP");
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
@@ -217,7 +208,7 @@ fn say(broker: &Broker, http: Option<SocketAddr>, data: &std::path::Path) {
             );
         }
     }
-    tracing::info!(folder = %data.display(), "data; ready");
+    tracing::info!(data = %data.display(), "ready");
 }
 
 /// Ctrl-C, or what a service manager sends.

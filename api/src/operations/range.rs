@@ -13,8 +13,9 @@ use super::{Failure, Outcome};
 /// A page has at most this many records.
 pub const PAGE_RECORDS_MAX: usize = 10_000;
 pub const PAGE_RECORDS_DEFAULT: usize = 1000;
-/// How many records of exact time order are gathered at once when a whole range is streamed.
-const STREAM_PAGE_RECORDS: usize = 2000;
+/// How many records of exact time order are gathered at once when a whole range is streamed: a log
+/// whose times are shuffled is read once for each such page.
+const STREAM_PAGE_RECORDS: usize = 20_000;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Range {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use odradek_broker::client::{Client, StoredRecord, TopicInfo};
 
 use super::Outcome;
@@ -169,7 +170,7 @@ impl Best {
             return self.leave(partition, record.offset);
         }
         self.bytes += bytes_of(&record);
-        self.kept.insert(place, record);
+        self.kept.insert(place, detached(&record));
         while self.kept.len() > self.limit || (self.bytes > PAGE_BYTES_MAX && self.kept.len() > 1) {
             let (place, record) = self.kept.pop_last().expect("more than one is kept");
             self.bytes -= bytes_of(&record);
@@ -198,8 +199,21 @@ impl Best {
     }
 }
 
+/// A copy of its own: a record is a slice of its whole decompressed batch, and a page of records from
+/// as many batches would keep all of those in memory.
+fn detached(record: &StoredRecord) -> StoredRecord {
+    let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    StoredRecord {
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.as_ref().map(copy),
+        value: record.value.as_ref().map(copy),
+        headers: record.headers.iter().map(|(k, v)| (copy(k), v.as_ref().map(copy))).collect(),
+    }
+}
+
 fn bytes_of(record: &StoredRecord) -> usize {
-    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers: usize = record.headers.iter().map(|(key, value)| key.len() + length(value)).sum();
     // The struct itself and its place in the map.
     128 + length(&record.key) + length(&record.value) + headers
