@@ -3,12 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
 use odradek_broker::client::{Client, TopicRecords};
 use prometheus::{Encoder, Registry, TextEncoder};
+use proptest::collection::vec;
+use proptest::prelude::{any, prop_assert_eq, prop_assume, proptest};
+use prost::Message;
 use serde_json::Value;
 
 use crate::clock::Clock;
+use crate::config::{Floats, Format, TimeUnit};
+use crate::event_time::TimePlan;
+use crate::template::Template;
 use crate::testing::{FakeLog, Fault, run_until, source, until};
+use crate::websocket::decode::Decoder;
+use crate::websocket::filter::Filter;
+use crate::websocket::pricing::PricingData;
 use crate::{SourceConfig, SourceState, Sources, validate};
 
 const YAHOO: &str = r#"
@@ -203,4 +213,51 @@ async fn metrics_tell_what_the_status_tells() {
     assert!(status.last_record_age_ms.is_some());
     let json = serde_json::to_value(status).unwrap();
     assert_eq!((&json["type"], &json["state"]), (&"csv".into(), &"finished".into()));
+}
+
+proptest! {
+    /// Frames and fields come from strangers: any of them may be refused, none may do harm.
+    #[test]
+    fn no_input_makes_a_parser_panic(bytes in vec(any::<u8>(), 0..200), text in ".{0,40}") {
+        let decoders = [
+            Decoder::Yahoo { format: Format::Full, ten_keys: false, floats: Floats::Shortest },
+            Decoder::Json { filter: Filter::parse("a == 1").ok(), explode: Some("data".into()) },
+        ];
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        for decoder in decoders {
+            decoder.decode(&bytes).ok();
+            decoder.decode(base64.as_bytes()).ok();
+            decoder.decode(format!("{{\"message\":\"{base64}\"}}").as_bytes()).ok();
+        }
+        Filter::parse(&text).ok();
+        Template::parse(&text).ok();
+        text.parse::<crate::span::Span>().ok();
+        text.parse::<crate::csv::pace::Pace>().ok();
+        let template = Template::parse("{x}").unwrap();
+        let local = TimePlan::Local { template, zone: jiff::tz::TimeZone::UTC };
+        local.event_time_ms(0, |_| Some(text.as_str().into())).ok();
+        for unit in [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns, TimeUnit::Rfc3339] {
+            let field = TimePlan::Field { field: "x".into(), unit };
+            field.event_time_ms(0, |_| Some(text.as_str().into())).ok();
+        }
+    }
+
+    #[test]
+    fn every_quote_comes_back_as_it_was_sent(
+        id in "[A-Z]{1,6}", price in any::<f32>(), time in any::<i64>(), day_volume in any::<i64>(),
+    ) {
+        prop_assume!(price.is_finite());
+        let quote = PricingData { id, price, time, day_volume, ..PricingData::default() };
+        let frame = base64::engine::general_purpose::STANDARD.encode(quote.encode_to_vec());
+        for floats in [Floats::Widened, Floats::Shortest] {
+            let decoder = Decoder::Yahoo { format: Format::Yliveticker, ten_keys: false, floats };
+            let documents = decoder.decode(frame.as_bytes()).unwrap();
+            let text = serde_json::to_string(&documents[0]).unwrap();
+            let read: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(read["id"].as_str(), Some(quote.id.as_str()));
+            prop_assert_eq!(read["price"].as_f64().unwrap() as f32, price);
+            prop_assert_eq!(read["timestamp"].as_i64(), Some(time));
+            prop_assert_eq!(read["dayVolume"].as_i64(), Some(day_volume));
+        }
+    }
 }

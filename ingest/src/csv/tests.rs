@@ -13,6 +13,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
+use super::input::Input;
+use super::position::Place;
+use super::rows::Rows;
+use crate::plan::{KindPlan, Plan};
 use crate::testing::{FakeLog, Fault, run_until, source, until};
 use crate::{SourceState, Sources};
 
@@ -340,4 +344,53 @@ async fn pause_keeps_the_place_and_resume_goes_on() {
     until("the end", || sources.list()[0].state == SourceState::Finished).await;
     assert_eq!(log.count("flights"), 8832);
     assert!(sources.pause("nobody").is_err());
+}
+
+/// Every place between two rows is as good a beginning as the file's own.
+#[test]
+fn reading_on_from_any_place_gives_the_rows_and_lines_of_reading_through() {
+    let folder = TempDir::new().unwrap();
+    let texts = [
+        "a,b\n1,2\n3,4\n5\n6,7",
+        "a,b\r\n1,2\r\n\r\n\"3\r\nx\",\"4\"\"\"\r\nbad\r\n6,7\r\n",
+        "\u{feff}a,b\n\n\"1\n\n2\",\n\nbad\n\"x,y\",z\n\n",
+    ];
+    for (number, text) in texts.iter().enumerate() {
+        for compressed in [false, true] {
+            let mut bytes = text.as_bytes().to_vec();
+            if compressed {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+                gzip.write_all(&bytes).unwrap();
+                bytes = gzip.finish().unwrap();
+            }
+            let name = format!("{number}.csv{}", if compressed { ".gz" } else { "" });
+            let path = write(&folder, &name, &bytes);
+            let plan = Plan::of(&source(&csv(&path, ""))).unwrap();
+            let whole = read(&plan, None);
+            assert!(whole.len() >= 3);
+            for (index, (_, place)) in whole.iter().enumerate() {
+                assert_eq!(
+                    read(&plan, Some(*place)),
+                    whole[index + 1..],
+                    "{name} after row {index}"
+                );
+            }
+        }
+    }
+}
+
+/// Each row as text, a refused one with its line, and the place after it.
+fn read(plan: &Plan, place: Option<Place>) -> Vec<(String, Place)> {
+    let KindPlan::Csv(csv) = &plan.kind else { panic!("a csv source") };
+    let input = Input::of(&csv.path).unwrap();
+    let mut rows = Rows::open(plan, csv, input, place).unwrap();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let text = match row.content {
+            Ok(content) => String::from_utf8(content.object).unwrap(),
+            Err(refused) => format!("line {}: {}", refused.line, refused.detail),
+        };
+        found.push((text, row.after));
+    }
+    found
 }

@@ -222,6 +222,21 @@ async fn a_pong_waits_for_a_slow_log_and_lost_replies_double_nothing() {
 }
 
 #[tokio::test]
+async fn a_killed_process_knows_from_the_log_what_it_had_though_no_pong_told() {
+    let log = Arc::new(FakeLog::default());
+    let all = ticks(600);
+    // The second server is the first one, which never heard a pong.
+    for count in [500, 600] {
+        let ticker = Arc::new(Ticker { ticks: all[..count].to_vec(), ..Ticker::default() });
+        let url = listen(Arc::clone(&ticker), Arc::clone(&log)).await;
+        let sources = start(&log, &yahoo(&url, ""));
+        until("all pongs", || ticker.arrived.load(Ordering::SeqCst) == count).await;
+        sources.stop().await;
+    }
+    assert_each_once(&log, &all);
+}
+
+#[tokio::test]
 async fn a_unit_holds_all_frames_between_two_pings() {
     let log = Arc::new(FakeLog::default());
     log.set_delay(Duration::from_millis(3));
