@@ -81,6 +81,11 @@ impl Core {
         let stored = self.stored(partition.id);
         let files = self.segment_files(partition)?;
         let mut damage = Vec::new();
+        if let Some(first) = entries.first() {
+            // Trimmed before it was settled: its producers count nevertheless.
+            let mut shared = partition.shared();
+            shared.settled_end = shared.settled_end.min(first.base_offset);
+        }
         let known = self.load_sealed(partition, &stored, &files)?;
         if let Some((base_offset, bytes)) = known.1 {
             let known = self.known_active(partition, &stored, known.0, base_offset, bytes);
@@ -101,8 +106,9 @@ impl Core {
         shared.settled_end = shared.settled_end.max(shared.log_start_offset);
         shared.high_watermark = shared.settled_end;
         shared.recount();
-        let end = shared.high_watermark;
+        let (start, end) = (shared.log_start_offset, shared.high_watermark);
         drop(shared);
+        self.trim_partition(partition, start);
         partition.next_offset.store(end, Ordering::Release);
         self.know_fed(partition, stored, end, !damage.is_empty());
         Ok(())
@@ -161,11 +167,27 @@ impl Core {
         }
         let start = partition.shared().log_start_offset;
         let bases: Vec<i64> = logs.keys().copied().collect();
-        for pair in bases.windows(2).filter(|pair| pair[1] <= start) {
-            logs.remove(&pair[0]);
-            self.doom_segment(partition, pair[0]);
+        let mut gone: Vec<i64> =
+            bases.windows(2).filter(|pair| pair[1] <= start).map(|pair| pair[0]).collect();
+        let is_gone = |gone: &[i64], base: &i64| gone.contains(base) || !logs.contains_key(base);
+        let is_sealed = |base: &&i64| {
+            !is_gone(&gone, base) && self.segments.read_side(partition, **base).is_some()
+        };
+        let sealed = sides.iter().rev().find(is_sealed).copied();
+        let newest = sides.iter().rposition(|base| is_gone(&gone, base));
+        let newest = newest.filter(|at| sealed.is_none_or(|sealed| sides[*at] > sealed));
+        if let Some(newest) = newest.map(|at| sides.remove(at)) {
+            // Kept for the producers in it; what lies before it was trimmed, and a crash may have
+            // undone the unlinking.
+            partition.shared().kept_side = Some(newest);
+            gone = logs.range(..=newest).map(|(base, _)| *base).collect();
         }
-        for base_offset in sides.into_iter().filter(|base| !bases.contains(base)) {
+        sides.retain(|base| is_gone(&gone, base));
+        for base_offset in gone {
+            logs.remove(&base_offset);
+            self.doom_log(partition, base_offset);
+        }
+        for base_offset in sides {
             self.disk.delete(&partition.side_path(base_offset))?;
         }
         Ok(logs)
@@ -178,7 +200,12 @@ impl Core {
         stored: &Stored,
         files: &BTreeMap<i64, u64>,
     ) -> io::Result<(Producers, Option<(i64, u64)>)> {
-        let mut producers = None;
+        let kept = partition.shared().kept_side;
+        let kept = kept.and_then(|base_offset| self.segments.read_side(partition, base_offset));
+        if let Some(side) = &kept {
+            partition.shared().settled_end = side.summary.end_offset;
+        }
+        let mut producers = kept.map(|side| side.producers);
         let count = files.len();
         for (at, (base_offset, bytes)) in files.iter().enumerate() {
             let last = at + 1 == count;
@@ -348,10 +375,12 @@ impl Core {
             if entry.last_offset < end {
                 continue;
             }
-            if entry.base_offset > end {
+            // What is trimmed is not missed.
+            let from_offset = end.max(partition.shared().log_start_offset);
+            if entry.base_offset > from_offset {
                 damage.push(Damage {
                     partition: partition.id,
-                    from_offset: end,
+                    from_offset,
                     to_offset: entry.base_offset,
                 });
             }

@@ -13,6 +13,7 @@ use crate::types::PartitionId;
 #[derive(Debug, Clone)]
 pub(crate) enum Doomed {
     Segment { id: PartitionId, folder: String, base_offset: i64 },
+    Side { folder: String, base_offset: i64 },
     Folder { id: Option<PartitionId>, folder: String },
 }
 
@@ -76,6 +77,13 @@ impl Core {
         let gone = shared.segments.iter().take_while(|segment| below(segment)).count();
         let gone: Vec<i64> =
             shared.segments.drain(..gone).map(|segment| segment.summary.base_offset).collect();
+        // The newest side file stays: the producers in it outlive their batches.
+        let mut sides = gone.clone();
+        if !shared.segments.iter().any(|segment| segment.sealed)
+            && let Some(newest) = sides.pop()
+        {
+            sides.extend(shared.kept_side.replace(newest));
+        }
         // A first segment that is still being written goes as soon as it is sealed.
         if shared.segments.len() == 1
             && shared.active.as_ref().is_some_and(|active| active.summary.end_offset <= start)
@@ -94,6 +102,10 @@ impl Core {
             self.index_cache.forget(partition.id, Some(base_offset));
             let folder = partition.folder.clone();
             doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+        }
+        // After the segments: without its side file a segment would count as unfinished.
+        for base_offset in sides {
+            doomed.push(Doomed::Side { folder: partition.folder.clone(), base_offset });
         }
     }
 
@@ -149,8 +161,9 @@ impl Core {
                 if !self.segments.close_readers(*id, Some(*base_offset)) {
                     return Ok(false);
                 }
-                // The side file last: without it the segment would count as unfinished.
                 self.delete(&format!("{folder}/{base_offset:020}.log"))?;
+            }
+            Doomed::Side { folder, base_offset } => {
                 self.delete(&format!("{folder}/{base_offset:020}.side"))?;
             }
             Doomed::Folder { id, folder } => {
@@ -184,9 +197,21 @@ impl Core {
         doomed.push(Doomed::Folder { id: None, folder: folder.to_owned() });
     }
 
-    pub fn doom_segment(&self, partition: &Arc<Partition>, base_offset: i64) {
+    pub fn doom_log(&self, partition: &Arc<Partition>, base_offset: i64) {
         let folder = partition.folder.clone();
         let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
         doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+    }
+
+    /// A newer segment is sealed: the side file that was kept for its producers may go.
+    pub fn release_kept_side(&self, partition: &Partition) {
+        let mut shared = partition.shared();
+        if !shared.segments.iter().any(|segment| segment.sealed) {
+            return;
+        }
+        let Some(base_offset) = shared.kept_side.take() else { return };
+        drop(shared);
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        doomed.push(Doomed::Side { folder: partition.folder.clone(), base_offset });
     }
 }

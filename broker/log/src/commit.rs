@@ -123,12 +123,16 @@ impl Core {
     }
 
     fn take_units(&self) -> Option<Vec<Unit>> {
+        let journal_max = Journal::group_bytes_max(self.options.journal_file_bytes);
+        let journal_max = usize::try_from(journal_max).unwrap_or(usize::MAX);
+        // Header and alignment come on top of the units' bytes.
+        let bytes_max = GROUP_BYTES_MAX.min(journal_max.saturating_sub(group::HEADER_BYTES + 8));
         let mut queue = self.queue();
         let mut units = Vec::new();
         let mut bytes = 0;
         while let Some(unit) = queue.units.front() {
             bytes += unit_bytes(unit);
-            if !units.is_empty() && bytes > GROUP_BYTES_MAX {
+            if !units.is_empty() && bytes > bytes_max {
                 break;
             }
             units.extend(queue.units.pop_front());

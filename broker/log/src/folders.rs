@@ -21,6 +21,8 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Default)]
 pub(crate) struct Folders {
     by_name: BTreeMap<String, Folder>,
+    /// The last run did not close: what it wrote last may be in the page cache only.
+    unclean: bool,
 }
 
 struct Folder {
@@ -29,8 +31,8 @@ struct Folder {
 }
 
 impl Folders {
-    pub fn list(disk: &dyn Disk) -> io::Result<Folders> {
-        let mut folders = Folders::default();
+    pub fn list(disk: &dyn Disk, unclean: bool) -> io::Result<Folders> {
+        let mut folders = Folders { unclean, ..Folders::default() };
         for entry in disk.list("")?.into_iter().filter(|entry| entry.is_folder) {
             let topic_id = read_metadata(disk, &entry.name);
             let partition = partition_of(&entry.name);
@@ -58,8 +60,8 @@ impl Folders {
         self.by_name.remove(&folder.to_lowercase());
     }
 
-    /// The partition's folder, made if it has none; with it the metadata file if that was
-    /// written just now and is not synced yet.
+    /// The partition's folder, made if it has none; with it the metadata file if that may
+    /// not be synced yet.
     pub fn place(
         &mut self,
         disk: &dyn Disk,
@@ -71,14 +73,14 @@ impl Folders {
         });
         if let Some(own) = own {
             own.attached = true;
-            return Ok((own.found.folder.clone(), None));
+            let folder = own.found.folder.clone();
+            let metadata =
+                if self.unclean { Some(write_metadata(disk, &folder, spec)?) } else { None };
+            return Ok((folder, metadata));
         }
         let name = self.free_name(spec);
         disk.create_folder(&name)?;
-        let metadata = disk.create(&format!("{name}/{METADATA_NAME}"))?;
-        let text = metadata_text(spec.id.topic_id);
-        metadata.set_len(0)?;
-        metadata.write_all_at(text.as_bytes(), 0)?;
+        let metadata = write_metadata(disk, &name, spec)?;
         let found = FoundFolder {
             folder: name.clone(),
             topic_id: Some(spec.id.topic_id),
@@ -108,6 +110,18 @@ impl Folders {
         }
         topic + &suffix
     }
+}
+
+/// Written, not synced.
+fn write_metadata(
+    disk: &dyn Disk,
+    folder: &str,
+    spec: &PartitionSpec,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let metadata = disk.create(&format!("{folder}/{METADATA_NAME}"))?;
+    metadata.write_all_at(metadata_text(spec.id.topic_id).as_bytes(), 0)?;
+    metadata.set_len(metadata_text(spec.id.topic_id).len() as u64)?;
+    Ok(metadata)
 }
 
 fn metadata_text(topic_id: Uuid) -> String {

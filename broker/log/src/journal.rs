@@ -161,6 +161,7 @@ impl Journal {
     /// Writes a sealed group. The position moves only if the write worked.
     pub fn write(&mut self, sequence: u64, bytes: &[u8]) -> io::Result<()> {
         let current = self.current.expect("switch comes before the first group");
+        assert!(self.has_room(bytes.len() as u64), "invariant 4: a group lies within its file");
         let file = &mut self.files[current];
         file.file.write_all_at(bytes, file.position)?;
         file.position += group::aligned(bytes.len() as u64);

@@ -19,6 +19,8 @@ mod recover;
 mod segment;
 mod settle;
 mod side;
+#[cfg(test)]
+mod simulation;
 mod time;
 mod types;
 mod view;

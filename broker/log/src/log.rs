@@ -65,7 +65,7 @@ impl Log {
             // Invariant 3: valid but unproven becomes durable before any of it is shown.
             journal.sync_all().map_err(open_error("syncing the journal"))?;
         }
-        let folders = Folders::list(&*disk).map_err(open_error("the folder"))?;
+        let folders = Folders::list(&*disk, unclean).map_err(open_error("the folder"))?;
         let report = OpenReport {
             unclean,
             machine_unclean,
@@ -113,8 +113,13 @@ impl Log {
         Ok(report)
     }
 
-    /// `start` without the threads.
-    fn prepare(&self) -> Result<StartReport, OpenError> {
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// `start` without the threads: a simulation drives the steps itself.
+    pub(crate) fn prepare(&self) -> Result<StartReport, OpenError> {
         let core = &self.core;
         let recovery = core.recovery.lock().expect("no holder of the recovery panics").take();
         let recovery = recovery.ok_or_else(|| OpenError::Unusable("started already".to_owned()))?;

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub max_timestamp_ms: i64,
     pub settings: PartitionSettings,
     pub roll_requested: bool,
+    /// Side file of a trimmed segment, kept for the producers in it until another is sealed.
+    pub kept_side: Option<i64>,
     pub synced: Synced,
 }
 
@@ -163,7 +165,7 @@ impl Shared {
         let settled = self.segments.iter().filter(|s| !s.summary.is_empty());
         let settled = settled.map(|s| s.summary.max_timestamp_ms).max();
         let settled_end = self.settled_end;
-        let unsettled = self.tail.iter().filter(|entry| entry.base_offset >= settled_end);
+        let unsettled = self.tail.iter().filter(|entry| entry.last_offset >= settled_end);
         let unsettled = unsettled.map(|entry| entry.max_timestamp_ms).max();
         self.max_timestamp_ms = settled.max(unsettled).unwrap_or(-1);
     }

@@ -209,7 +209,7 @@ pub(crate) fn view_entries(
 }
 
 fn cached(partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
-    let mut picked: Vec<Bytes> = Vec::new();
+    let mut picked: Vec<(i64, Bytes)> = Vec::new();
     {
         let shared = partition.shared();
         if offset == shared.high_watermark {
@@ -225,7 +225,7 @@ fn cached(partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
             if !picked.is_empty() {
                 bytes += entry.bytes.len();
             }
-            picked.push(entry.bytes.clone());
+            picked.push((entry.last_offset, entry.bytes.clone()));
             if bytes >= bytes_max {
                 break;
             }
@@ -233,7 +233,7 @@ fn cached(partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
     }
     let mut read = Read { batches: Vec::with_capacity(picked.len()), next_offset: offset };
     let mut left = bytes_max;
-    for run in picked {
+    for (last_offset, run) in picked {
         let (part, _) = gather(&run, offset, left);
         let Some(bytes) = part.batches.first() else { break };
         // At least one batch, however large; after that only what fits.
@@ -243,7 +243,8 @@ fn cached(partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
         left = left.saturating_sub(bytes.len());
         read.next_offset = part.next_offset;
         read.batches.extend(part.batches);
-        if left == 0 {
+        // A run that did not fit in whole is where the read ends.
+        if left == 0 || read.next_offset <= last_offset {
             break;
         }
     }

@@ -138,6 +138,10 @@ impl Segments {
             Some(file) => file,
             None => self.disk.create(&path)?,
         };
+        // A write that failed half-way may have left bytes behind the last batch.
+        if file.byte_count()? > active.summary.bytes {
+            file.set_len(active.summary.bytes)?;
+        }
         file.sync()?;
         self.sync_names(partition, writer)?;
         self.write_side(partition, &active, writer)?;

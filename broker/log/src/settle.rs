@@ -175,6 +175,8 @@ impl Core {
             .map(|active| (active.summary, active.entries.len(), active.entries.last().copied()));
         shared.synced = Synced { end_offset: shared.settled_end, active, producers };
         drop(shared);
+        drop(writer);
+        self.release_kept_side(partition);
         self.due(partition.id);
         Ok(())
     }

@@ -183,7 +183,8 @@ fn picture(partition: &Partition) -> Picture {
         let active = shared.active.as_ref().filter(|_| !segment.sealed);
         (segment.summary, active.map(|active| active.entries.clone()))
     });
-    let tail = shared.tail.iter().filter(|entry| entry.base_offset >= settled_end);
+    // An entry may be settled in part; what is looked at twice does no harm.
+    let tail = shared.tail.iter().filter(|entry| entry.last_offset >= settled_end);
     Picture {
         log_start_offset: shared.log_start_offset,
         segments: segments.collect(),

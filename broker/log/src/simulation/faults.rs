@@ -1,0 +1,239 @@
+//! One fault at a time: failed syncs and writes, full disks, torn tails, damage, broken views.
+
+use rand::Rng;
+
+use super::each_seed;
+use super::world::World;
+use crate::core::Step;
+use crate::disk::CrashMode;
+use crate::types::{CommitError, Durability};
+
+#[test]
+fn a_failed_sync_ends_the_incarnation_and_loses_nothing_that_was_answered() {
+    each_seed("failed sync", 16, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..world.random.random_range(1..200) {
+            world.append();
+            world.step();
+        }
+        let after = world.random.random_range(1..20);
+        if world.random.random_bool(0.3) {
+            world.disk.fail_write_in(after);
+        } else {
+            world.disk.fail_sync_in(after);
+        }
+        for _ in 0..400 {
+            world.append();
+            world.step();
+            if world.log.failed().is_some() {
+                break;
+            }
+        }
+        assert!(world.log.failed().is_some(), "the fault was met");
+        // Whatever was queued is refused, not left waiting.
+        while world.log.core().commit_step() == Step::Worked {}
+        world.collect();
+        for unit in &world.pending {
+            let answer = unit.answer.lock().expect("lock").clone();
+            assert!(matches!(answer, Some(Err(CommitError::Failed(_)))), "{answer:?}");
+        }
+        world.disk.heal();
+        // Either the same machine goes on, with a page cache that looks fine, and the power goes
+        // later; or it goes now.
+        if world.random.random_bool(0.5) {
+            world.stop_and_reopen(None);
+            for _ in 0..world.random.random_range(0..60) {
+                world.append();
+                world.step();
+            }
+        }
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        world.drain();
+        world.check();
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_appends_keeps_what_it_has_and_goes_on_when_there_is_room() {
+    each_seed("full disk", 10, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..40 {
+            world.append();
+            world.step();
+        }
+        // The journal's second file is not there yet on some seeds: it must fit, or be refused.
+        let room = world.random.random_range(0..120_000);
+        world.disk.set_capacity(world.disk.used_bytes() + room);
+        world.options.disk_reserve_bytes = 0;
+        for _ in 0..400 {
+            world.append();
+            world.step();
+            world.step();
+        }
+        for _ in 0..2_000 {
+            world.step();
+        }
+        assert_eq!(world.log.failed(), None, "a full disk is no failure");
+        assert!(world.pending.is_empty(), "everything is answered");
+        assert!(world.log.stats().full);
+        world.check();
+        world.disk.set_capacity(u64::MAX);
+        let before: i64 = world.partitions.values().map(|model| model.end_offset()).sum();
+        for _ in 0..50 {
+            world.append();
+            world.step();
+            world.step();
+        }
+        world.drain();
+        let after: i64 = world.partitions.values().map(|model| model.end_offset()).sum();
+        assert!(after > before, "appends go on");
+        world.check();
+        world.stop_and_reopen(Some(CrashMode::Tear));
+    });
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_reported_and_damage_in_front_of_it_is_not_taken_for_one() {
+    each_seed("damage", 16, |seed| {
+        let mut world = World::new(seed);
+        // Groups only in the journal: nothing is settled.
+        for _ in 0..6 {
+            world.append();
+            while world.log.core().commit_step() == Step::Worked {}
+        }
+        world.collect();
+        let acked: i64 = world.partitions.values().map(|model| model.end_offset()).sum();
+        let journal = world.disk.content("journal.0").expect("in use");
+        let groups: Vec<usize> = positions(&journal);
+        if groups.len() < 6 {
+            return; // The other file is in use already.
+        }
+        let tail = world.random.random_bool(0.5);
+        let hit = if tail { groups.len() - 1 } else { world.random.random_range(0..4) };
+        world.stop(None);
+        world.disk.damage("journal.0", groups[hit] + 70, 40);
+        world.forgive_damage = true;
+        world.reopen();
+        let left: i64 = world
+            .partitions
+            .keys()
+            .map(|id| world.log.ends(*id).expect("ours").log_end_offset)
+            .sum();
+        if tail {
+            // The last group cannot be told from one that was never finished.
+            assert!(world.last_open.damaged_groups.is_empty());
+            let torn = world.last_open.torn_tail.clone().expect("reported");
+            assert_eq!(torn.position as usize, groups[hit]);
+            assert!(left < acked);
+        } else {
+            assert!(world.last_open.torn_tail.is_none());
+            assert_eq!(world.last_open.damaged_groups.len(), 1);
+            assert_eq!(world.last_open.damaged_groups[0].first_sequence, hit as u64 + 1);
+        }
+        // What is lost in the middle of a partition is named, offset by offset.
+        for id in world.partitions.keys() {
+            let ends = world.log.ends(*id).expect("attached");
+            let damage = world.last_start.damage.iter().filter(|d| d.partition == *id);
+            let lost: i64 = damage.map(|d| d.to_offset - d.from_offset).sum();
+            let mut read_offsets = 0;
+            let mut offset = 0;
+            while offset < ends.log_end_offset {
+                let read = world.log.read(*id, offset, 1).expect("readable");
+                let Some(batch) = read.each_batch().pop() else { break };
+                let header = crate::wire::header(&batch).expect("whole");
+                read_offsets += i64::from(header.record_count);
+                offset = read.next_offset;
+            }
+            assert_eq!(read_offsets + lost, ends.log_end_offset);
+        }
+    });
+}
+
+/// Where groups begin in a journal file.
+fn positions(journal: &[u8]) -> Vec<usize> {
+    let mut at = crate::journal::HEADER_BYTES as usize;
+    let mut all = Vec::new();
+    while let Some(found) = crate::group::Found::parse(&journal[at..]) {
+        if !found.verify(&journal[at..at + found.byte_count()]) {
+            break;
+        }
+        all.push(at);
+        at += crate::group::aligned(found.byte_count() as u64) as usize;
+    }
+    all
+}
+
+#[test]
+fn a_producer_cannot_forge_a_group() {
+    let mut world = World::new(1);
+    world.append();
+    while world.log.core().commit_step() == Step::Worked {}
+    world.collect();
+    let journal = world.disk.content("journal.0").expect("in use");
+    let group = positions(&journal)[0];
+    let bytes = &journal[group..group + crate::group::HEADER_BYTES];
+    let found = crate::group::Found::parse(bytes).expect("a header");
+    // The same bytes under another salt are no group.
+    let mut forged = journal[group..group + found.byte_count()].to_vec();
+    forged[8] ^= 1;
+    let found = crate::group::Found::parse(&forged).expect("a header");
+    assert!(!found.verify(&forged));
+}
+
+#[test]
+fn an_erring_view_is_set_aside_and_built_anew_behind_the_running_log() {
+    each_seed("views", 3, |seed| {
+        let mut world = World::new(seed);
+        for turn in 0..300 {
+            world.append();
+            world.step();
+            world.step();
+            if turn % 50 == 20 {
+                world.views.set_broken(true);
+            }
+            if turn % 50 == 30 {
+                world.check();
+                world.views.set_broken(false);
+            }
+        }
+        world.views.set_broken(false);
+        world.drain();
+        world.check();
+        assert!(world.views.key_count() > 5, "it is filled again");
+        assert!(world.log.stats().view_rebuilds > 0);
+        // And what it was filled with is used: no file is walked for it.
+        world.stop_and_reopen(None);
+        world.check();
+    });
+}
+
+#[test]
+fn an_interval_loses_no_more_than_its_time_and_never_a_part_of_a_unit() {
+    each_seed("interval", 10, |seed| {
+        let mut world = World::new(seed);
+        world.options.durability = Durability::Interval(std::time::Duration::from_secs(3600));
+        world.stop_and_reopen(None);
+        for _ in 0..100 {
+            world.append();
+            world.step();
+        }
+        world.drain();
+        world.log.core().finish_interval();
+        world.collect();
+        world.check();
+        let durable: Vec<_> =
+            world.partitions.iter().map(|(id, model)| (*id, model.end_offset())).collect();
+        for _ in 0..world.random.random_range(0..20) {
+            world.append();
+            world.log.core().commit_step();
+        }
+        world.collect();
+        world.forgive_damage = true;
+        world.stop(Some(CrashMode::Tear));
+        world.reopen();
+        assert!(world.last_open.unclean && world.last_start.damage.is_empty());
+        for (id, end) in durable {
+            assert!(world.log.ends(id).expect("attached").log_end_offset >= end);
+        }
+    });
+}

@@ -1,0 +1,481 @@
+//! A log on a memory disk, and beside it the model of what it must hold.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use odradek_protocol::batch::{self, BatchBuilder, Record};
+use odradek_protocol::compression::Compression;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use crate::core::Step;
+use crate::disk::{CrashMode, MemoryDisk};
+use crate::log::Log;
+use crate::producers::Producers;
+use crate::types::*;
+use crate::view::MemoryViews;
+use crate::wire;
+
+type Answer = Arc<Mutex<Option<Result<(), CommitError>>>>;
+
+pub struct World {
+    pub random: StdRng,
+    pub disk: MemoryDisk,
+    pub views: MemoryViews,
+    pub options: Options,
+    pub log: Log,
+    pub partitions: BTreeMap<PartitionId, Model>,
+    pub pending: Vec<PendingUnit>,
+    pub last_open: OpenReport,
+    pub last_start: StartReport,
+    /// Offsets may be missing: the disk was damaged on purpose.
+    pub forgive_damage: bool,
+    now_ms: i64,
+    topics: u128,
+}
+
+#[derive(Clone)]
+pub struct Model {
+    pub folder: String,
+    pub keyed: bool,
+    pub log_start_offset: i64,
+    /// Acknowledged batches as they must be stored, with base and last offset.
+    pub acked: Vec<(i64, i64, Bytes)>,
+    /// Next offset as the broker counts, with what is in flight.
+    pub next_offset: i64,
+    pub segment_bytes_max: u64,
+}
+
+pub struct PendingUnit {
+    pub appends: Vec<(PartitionId, Vec<(i64, i64, Bytes)>)>,
+    pub answer: Answer,
+}
+
+impl Model {
+    pub fn end_offset(&self) -> i64 {
+        self.acked.last().map_or(self.log_start_offset, |(_, last, _)| last + 1)
+    }
+
+    /// Records that a reader may see.
+    pub fn records(&self) -> Vec<Record> {
+        let batches = self.acked.iter().filter(|(_, last, _)| *last >= self.log_start_offset);
+        let records =
+            batches.flat_map(|(_, _, bytes)| batch::records(bytes, 1 << 20).expect("ours"));
+        records.filter(|record| record.offset >= self.log_start_offset).collect()
+    }
+
+    pub fn keyed(&self) -> BTreeMap<Bytes, Bytes> {
+        let mut latest = BTreeMap::new();
+        for record in self.records() {
+            let Some(key) = record.key else { continue };
+            match record.value {
+                Some(value) => latest.insert(key, value),
+                None => latest.remove(&key),
+            };
+        }
+        latest
+    }
+
+    pub fn producers(&self) -> Vec<ProducerEntry> {
+        let mut producers = Producers::default();
+        for (_, _, bytes) in &self.acked {
+            producers.apply(&wire::header(bytes).expect("ours"));
+        }
+        producers.entries()
+    }
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let disk = MemoryDisk::new(seed);
+        let views = MemoryViews::default();
+        let mut options = Options::new("/memory");
+        options.journal_file_bytes = 48 << 10;
+        options.tail_cache_bytes_max = 12 << 10;
+        options.unsettled_bytes_max = 24 << 10;
+        options.disk_reserve_bytes = 0;
+        let (log, last_open) =
+            Log::open_with(options.clone(), Arc::new(disk.clone()), Arc::new(views.clone()))
+                .expect("an empty disk opens");
+        let mut world = World {
+            random: StdRng::seed_from_u64(seed ^ 0x5eed),
+            disk,
+            views,
+            options,
+            log,
+            partitions: BTreeMap::new(),
+            pending: Vec::new(),
+            last_open,
+            last_start: StartReport::default(),
+            forgive_damage: false,
+            now_ms: 1_000,
+            topics: 0,
+        };
+        for index in 0..5 {
+            world.add_topic(&format!("topic-{index}"), index == 4);
+        }
+        world.last_start = world.log.prepare().expect("starts");
+        world
+    }
+
+    pub fn add_topic(&mut self, folder: &str, keyed: bool) -> PartitionId {
+        self.topics += 1;
+        let id = PartitionId { topic_id: Uuid::from_u128(self.topics), partition: 0 };
+        let model = Model {
+            folder: format!("{folder}-0"),
+            keyed,
+            log_start_offset: 0,
+            acked: Vec::new(),
+            next_offset: 0,
+            segment_bytes_max: 2_000 * self.random.random_range(1..8),
+        };
+        self.partitions.insert(id, model);
+        self.attach(id);
+        id
+    }
+
+    fn attach(&mut self, id: PartitionId) {
+        let model = &self.partitions[&id];
+        let spec = PartitionSpec {
+            id,
+            folder: model.folder.clone(),
+            keyed: model.keyed,
+            log_start_offset: model.log_start_offset,
+            settings: PartitionSettings {
+                segment_bytes_max: model.segment_bytes_max,
+                segment_ms_max: 5_000,
+            },
+        };
+        self.log.core().attach(spec, self.now_ms).expect("attaches");
+    }
+
+    /// One batch with records out of time order, some without value, some of a producer.
+    fn batch(&mut self, base_offset: i64) -> Bytes {
+        let random = &mut self.random;
+        let codec = if random.random_bool(0.2) { Compression::Lz4 } else { Compression::None };
+        let mut builder = BatchBuilder::new(codec);
+        if random.random_bool(0.3) {
+            let id = random.random_range(0..3);
+            builder = builder.producer(id, random.random_range(0..2), random.random_range(0..90));
+        }
+        for _ in 0..random.random_range(1..6) {
+            let timestamp_ms = random.random_range(0..10_000);
+            let key = format!("key {}", random.random_range(0..9));
+            let size = if random.random_bool(0.05) { 5_000 } else { random.random_range(0..400) };
+            let value: Vec<u8> = (0..size).map(|_| random.random()).collect();
+            let value = random.random_bool(0.9).then_some(&value[..]);
+            let key = random.random_bool(0.95).then_some(key.as_bytes());
+            builder.push(timestamp_ms, key, value, &[]);
+        }
+        let mut bytes = BytesMut::from(&builder.build(0)[..]);
+        batch::set_base_offset(&mut bytes, base_offset);
+        batch::set_leader_epoch(&mut bytes, 5);
+        bytes.freeze()
+    }
+
+    pub fn append(&mut self) {
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        let mut appends = Vec::new();
+        let mut model = Vec::new();
+        for _ in 0..self.random.random_range(1..4) {
+            let id = ids[self.random.random_range(0..ids.len())];
+            let base_offset = self.partitions[&id].next_offset;
+            let mut next_offset = base_offset;
+            let (mut sent, mut kept) = (BytesMut::new(), Vec::new());
+            for _ in 0..self.random.random_range(1..3) {
+                let bytes = self.batch(next_offset);
+                let last = wire::header(&bytes).expect("ours").last_offset();
+                // The broker sends what the producer sent: any base offset, any epoch.
+                let start = sent.len();
+                sent.extend_from_slice(&bytes);
+                batch::set_base_offset(&mut sent[start..], 77);
+                batch::set_leader_epoch(&mut sent[start..], -1);
+                kept.push((next_offset, last, bytes));
+                next_offset = last + 1;
+            }
+            self.partitions.get_mut(&id).expect("chosen").next_offset = next_offset;
+            appends.push(Append {
+                partition: id,
+                base_offset,
+                leader_epoch: 5,
+                batches: sent.freeze(),
+            });
+            model.push((id, kept));
+        }
+        let answer = Answer::default();
+        let slot = answer.clone();
+        self.pending.push(PendingUnit { appends: model, answer });
+        self.log.commit(Unit {
+            appends,
+            done: Box::new(move |result| *slot.lock().expect("lock") = Some(result)),
+        });
+    }
+
+    /// Takes answered units into the model, in the order of the queue.
+    pub fn collect(&mut self) {
+        let mut waiting = Vec::new();
+        for unit in std::mem::take(&mut self.pending) {
+            let answer = unit.answer.lock().expect("lock").clone();
+            match answer {
+                Some(Ok(())) => self.acknowledge(&unit),
+                Some(Err(CommitError::Full | CommitError::Refused(_))) => {}
+                _ => waiting.push(unit),
+            }
+        }
+        self.pending = waiting;
+        if self.pending.is_empty() {
+            for model in self.partitions.values_mut() {
+                model.next_offset = model.end_offset();
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, unit: &PendingUnit) {
+        for (id, batches) in &unit.appends {
+            let Some(model) = self.partitions.get_mut(id) else { continue };
+            for batch in batches {
+                assert_eq!(batch.0, model.end_offset(), "acknowledged in order");
+                model.acked.push(batch.clone());
+            }
+        }
+    }
+
+    pub fn step(&mut self) -> Step {
+        self.now_ms += self.random.random_range(0..200);
+        let core = self.log.core().clone();
+        let step = match self.random.random_range(0..12) {
+            0..=4 => core.commit_step(),
+            5..=7 => core.settle_step(self.now_ms),
+            8 => core.checkpoint_step(),
+            9 => core.feed_step(),
+            10 => core.clean_step(),
+            _ => core.checkpoint_view(),
+        };
+        self.collect();
+        step
+    }
+
+    /// Everything there is to do, in an order that always gets on.
+    pub fn drain(&mut self) {
+        let core = self.log.core().clone();
+        for _ in 0..10_000 {
+            let committed = core.commit_step();
+            let settled = core.settle_step(self.now_ms);
+            if committed == Step::Waiting {
+                core.checkpoint_step();
+            }
+            if committed == Step::Idle && settled != Step::Worked {
+                break;
+            }
+        }
+        while core.checkpoint_step() == Step::Worked {}
+        for _ in 0..10_000 {
+            if core.feed_step() != Step::Worked {
+                break;
+            }
+        }
+        while core.clean_step() == Step::Worked {}
+        self.collect();
+    }
+
+    /// Stops without closing, lets the disk and the view suffer, opens again and checks.
+    pub fn stop_and_reopen(&mut self, power_cut: Option<CrashMode>) {
+        self.collect();
+        self.stop(power_cut);
+        self.reopen();
+    }
+
+    pub fn stop(&mut self, power_cut: Option<CrashMode>) {
+        // A log of its own on an empty disk takes the place while the other one is gone.
+        let parked = Log::open_with(
+            self.options.clone(),
+            Arc::new(MemoryDisk::new(0)),
+            Arc::new(MemoryViews::default()),
+        );
+        self.log = parked.expect("an empty disk opens").0;
+        match power_cut {
+            Some(mode) => self.disk.crash(mode),
+            None => self.disk.kill(),
+        }
+        self.views.kill();
+        match self.random.random_range(0..6) {
+            0 => self.views.corrupt(),
+            1 => drop(crate::view::Views::set_aside(&self.views)),
+            _ => {}
+        }
+    }
+
+    pub fn reopen(&mut self) {
+        let (log, report) = Log::open_with(
+            self.options.clone(),
+            Arc::new(self.disk.clone()),
+            Arc::new(self.views.clone()),
+        )
+        .expect("opens again");
+        self.log = log;
+        self.last_open = report;
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        for id in ids {
+            self.attach(id);
+        }
+        self.last_start = self.log.prepare().expect("starts again");
+        if !self.forgive_damage {
+            assert!(self.last_start.damage.is_empty(), "{:?}", self.last_start.damage);
+            self.adopt_survivors();
+            self.check();
+        }
+    }
+
+    /// Units that were never answered may have survived, but only as a prefix of the queue, and
+    /// each in whole.
+    fn adopt_survivors(&mut self) {
+        let mut cut = false;
+        for unit in std::mem::take(&mut self.pending) {
+            let mut present = Vec::new();
+            for (id, batches) in &unit.appends {
+                if self.partitions.contains_key(id) {
+                    let end = self.log.ends(*id).expect("attached").log_end_offset;
+                    present.extend(batches.iter().map(|(_, last, _)| *last < end));
+                }
+            }
+            let all = present.iter().all(|there| *there);
+            assert!(all || present.iter().all(|there| !*there), "a unit is whole or absent");
+            assert!(!(all && cut) || present.is_empty(), "no unit survives an earlier one");
+            if all {
+                self.acknowledge(&unit);
+            } else {
+                cut = true;
+            }
+        }
+        for model in self.partitions.values_mut() {
+            model.next_offset = model.end_offset();
+        }
+    }
+
+    /// Everything that was acknowledged is there, byte for byte, in order, and nothing else.
+    pub fn check(&mut self) {
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        for id in ids {
+            let model = self.partitions[&id].clone();
+            let ends = self.log.ends(id).expect("attached");
+            assert_eq!(ends.log_end_offset, model.end_offset(), "end of {}", model.folder);
+            assert_eq!(ends.log_start_offset, model.log_start_offset, "start of {}", model.folder);
+            let bytes_max = self.random.random_range(1..20_000);
+            self.check_reading(id, &model, ends.log_start_offset, bytes_max);
+            let producers = self.log.producers(id).expect("attached");
+            assert_eq!(producers, model.producers(), "producers of {}", model.folder);
+            if model.keyed {
+                let keyed = self.log.keyed(id).expect("readable");
+                assert!(keyed == model.keyed(), "keyed view of {}", model.folder);
+            }
+            self.check_times(id, &model);
+        }
+    }
+
+    pub fn check_reading(&self, id: PartitionId, model: &Model, from: i64, bytes_max: usize) {
+        let end = model.end_offset();
+        let mut offset = from;
+        let expected = model.acked.iter().filter(|(_, last, _)| *last >= from);
+        let mut expected = expected.map(|(_, _, bytes)| bytes);
+        while offset < end {
+            let read = self.log.read(id, offset, bytes_max).expect("readable");
+            assert!(!read.batches.is_empty(), "nothing read at {offset} of {end}");
+            let mut bytes = 0;
+            for batch in read.each_batch() {
+                bytes += batch.len();
+                let wanted = expected.next().expect("no more than was acknowledged");
+                assert!(
+                    batch == wanted,
+                    "at {offset}: {} in place of {}",
+                    name(&batch),
+                    name(wanted)
+                );
+                let first = bytes == batch.len();
+                assert!(first || bytes <= bytes_max, "no more than asked for");
+            }
+            offset = read.next_offset;
+        }
+        assert!(expected.next().is_none(), "all is read");
+        assert!(matches!(self.log.read_cached(id, end, 100), Cached::AtEnd));
+        assert!(self.log.read(id, end + 1, 100).is_err());
+    }
+
+    pub fn check_times(&mut self, id: PartitionId, model: &Model) {
+        let records = model.records();
+        let hit =
+            |record: &Record| TimeHit { offset: record.offset, timestamp_ms: record.timestamp_ms };
+        let latest = records.iter().map(hit).min_by_key(|h| (-h.timestamp_ms, h.offset));
+        assert_eq!(self.log.max_timestamp(id).expect("readable"), latest);
+        for _ in 0..4 {
+            let from_ms = self.random.random_range(-10..10_010);
+            let first = records.iter().find(|record| record.timestamp_ms >= from_ms).map(hit);
+            let found = self.log.offset_for_time(id, from_ms).expect("readable");
+            assert_eq!(found, first, "first at or after {from_ms}");
+            let to_ms = from_ms + self.random.random_range(0..500);
+            self.check_range(id, &records, from_ms, to_ms);
+        }
+    }
+
+    /// Walking by `next_in_time` and reading what it names finds every record of the range.
+    fn check_range(&self, id: PartitionId, records: &[Record], from_ms: i64, to_ms: i64) {
+        let inside = |record: &&Record| (from_ms..to_ms).contains(&record.timestamp_ms);
+        let expected: Vec<i64> = records.iter().filter(inside).map(|r| r.offset).collect();
+        let mut found = Vec::new();
+        let mut offset = 0;
+        while let Some(next) = self.log.next_in_time(id, from_ms, to_ms, offset).expect("readable")
+        {
+            assert!(next >= offset);
+            let read = self.log.read(id, next, 1).expect("readable");
+            for batch in read.each_batch() {
+                let all = batch::records(&batch, 1 << 20).expect("ours");
+                let all = all.iter().filter(|record| record.offset >= next).filter(inside);
+                found.extend(all.map(|record| record.offset));
+            }
+            offset = read.next_offset;
+        }
+        assert_eq!(found, expected, "records in {from_ms}..{to_ms}");
+    }
+
+    pub fn trim_somewhere(&mut self) {
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        let id = ids[self.random.random_range(0..ids.len())];
+        let model = self.partitions.get_mut(&id).expect("chosen");
+        if model.keyed {
+            return;
+        }
+        let wanted = if self.random.random_bool(0.5) {
+            let bytes = self.random.random_range(0..20_000);
+            self.log.retention(id, self.now_ms, None, Some(bytes))
+        } else {
+            Some(self.random.random_range(model.log_start_offset..=model.end_offset()))
+        };
+        if let Some(offset) = wanted {
+            assert!(offset > model.log_start_offset || offset <= model.end_offset());
+            model.log_start_offset = offset.max(model.log_start_offset);
+            self.log.trim(id, offset);
+        }
+    }
+
+    /// The topic is deleted and made again under its name: another one.
+    pub fn replace_topic(&mut self) {
+        if !self.pending.is_empty() {
+            return;
+        }
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        let id = ids[self.random.random_range(0..ids.len())];
+        let model = self.partitions.remove(&id).expect("chosen");
+        self.log.remove(id);
+        assert!(self.log.ends(id).is_none());
+        let folder = model.folder.trim_end_matches("-0").to_owned();
+        self.add_topic(&folder, model.keyed);
+    }
+}
+
+/// A batch, short enough for a failure's text.
+fn name(batch: &Bytes) -> String {
+    wire::header(batch).map_or("nonsense".to_owned(), |header| {
+        format!("{}..={} of {} bytes", header.base_offset, header.last_offset(), batch.len())
+    })
+}
