@@ -49,9 +49,11 @@ pub(crate) struct Inner {
     pub diary: Arc<Diary>,
     pub fetch_sessions: FetchSessions,
     /// Bytes of requests being read and worked on, all connections together: a part of the memory
-    /// budget. A reader waits here before it takes a frame off its socket.
+    /// budget, taken as the bytes arrive.
     pub request_bytes: Arc<Semaphore>,
     pub request_bytes_max: usize,
+    /// The one connection that may finish its frame when the budget is used up.
+    pub express_frame: Arc<Semaphore>,
     /// Threads that read what memory does not hold.
     pub readers: Semaphore,
     pub gate: Gate,
@@ -108,6 +110,7 @@ impl Broker {
             fetch_sessions: FetchSessions::default(),
             request_bytes: Arc::new(Semaphore::new(request_bytes_max)),
             request_bytes_max,
+            express_frame: Arc::new(Semaphore::new(1)),
             readers: Semaphore::new(limits::READERS_MAX),
             gate: Gate::new(&config),
             open_connections: AtomicUsize::new(0),

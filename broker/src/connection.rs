@@ -16,9 +16,9 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Inner};
 use crate::config::Config;
 use crate::diagnose::{self, Seen};
 use crate::dispatch::{self, Close, Rejected};
@@ -29,6 +29,8 @@ use crate::session::{Login, Session};
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
+/// Most requests fit into one read of this size.
+const FIRST_READ_BYTES: usize = 4096;
 /// What the sniffing of a first frame wants to see.
 const SNIFF_BYTES: usize = 8;
 
@@ -114,7 +116,7 @@ where
 {
     let (read_half, write_half) = tokio::io::split(stream);
     let mut connection = Connection {
-        reader: Reader { half: read_half, buffer: BytesMut::new(), permit: None, first: true },
+        reader: Reader { half: read_half, buffer: BytesMut::new(), room: None, first: true },
         writer: write_half,
         in_flight: FuturesOrdered::new(),
         blocked: false,
@@ -257,12 +259,23 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut reply: Reply) -> Resul
 }
 
 /// Cuts frames from the bytes of a socket. Safe to cancel between any two of its waits.
+///
+/// Bytes take their place in the request budget as they arrive, not as they are announced, so a
+/// peer that announces much and sends nothing holds nothing. When the budget is used up by frames
+/// that are all unfinished, one connection at a time may finish its frame beyond it (`express`);
+/// so some frame always gets done.
 struct Reader<R> {
     half: R,
     buffer: BytesMut,
-    /// The place in the request budget of the frame that is being read.
-    permit: Option<OwnedSemaphorePermit>,
+    room: Option<Room>,
     first: bool,
+}
+
+/// What the frame that is being read holds of the request budget.
+struct Room {
+    permit: OwnedSemaphorePermit,
+    accounted_bytes: usize,
+    express: Option<OwnedSemaphorePermit>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -276,20 +289,52 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.sniff().await?;
             self.first = false;
         }
-        let frame_bytes = self.announced(broker, session)?;
-        let permit = match self.permit.take() {
-            Some(permit) => permit,
-            None => reserve(broker, frame_bytes).await?,
-        };
-        self.permit = Some(permit);
-        self.fill(LENGTH_BYTES + frame_bytes).await?;
-        let mut frame = self.buffer.split_to(LENGTH_BYTES + frame_bytes).freeze();
+        let whole_bytes = LENGTH_BYTES + self.announced(broker, session)?;
+        loop {
+            self.account(broker, whole_bytes).await?;
+            if self.buffer.len() >= whole_bytes {
+                break;
+            }
+            self.read_some(whole_bytes).await?;
+        }
+        let mut frame = self.buffer.split_to(whole_bytes).freeze();
         if self.buffer.is_empty() {
             // An idle connection keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        let permit = self.permit.take().expect("it was put there above");
-        Ok((frame.split_off(LENGTH_BYTES), permit))
+        let room = self.room.take().expect("`account` made it");
+        Ok((frame.split_off(LENGTH_BYTES), room.permit))
+    }
+
+    /// Takes a place in the budget for what has arrived of the frame.
+    async fn account(&mut self, broker: &Broker, whole_bytes: usize) -> Result<(), End> {
+        let Inner { request_bytes, express_frame, .. } = &*broker.inner;
+        let take = |bytes: usize| {
+            let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+            request_bytes.clone().try_acquire_many_owned(permits)
+        };
+        let room = match &mut self.room {
+            Some(room) => room,
+            empty => {
+                let permit = take(0).map_err(|_| End::Stopping)?;
+                empty.insert(Room { permit, accounted_bytes: 0, express: None })
+            }
+        };
+        let arrived = self.buffer.len().min(whole_bytes);
+        if room.express.is_some() || arrived <= room.accounted_bytes {
+            return Ok(());
+        }
+        match take(arrived - room.accounted_bytes) {
+            Ok(more) => {
+                room.permit.merge(more);
+                room.accounted_bytes = arrived;
+            }
+            Err(_) => {
+                let turn = express_frame.clone().acquire_owned().await;
+                room.express = Some(turn.map_err(|_| End::Stopping)?);
+            }
+        }
+        Ok(())
     }
 
     /// The length of the frame that begins in the buffer, if it may come.
@@ -330,21 +375,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the buffer holds at least this many bytes.
     async fn fill(&mut self, wanted: usize) -> Result<(), End> {
         while self.buffer.len() < wanted {
-            let missing = wanted - self.buffer.len();
-            self.buffer.reserve(missing.clamp(LENGTH_BYTES, limits::READ_STEP_BYTES));
-            if self.half.read_buf(&mut self.buffer).await? == 0 {
-                return Err(End::Gone);
-            }
+            self.read_some(wanted).await?;
         }
         Ok(())
     }
-}
 
-/// Waits for room in the budget of all requests. A frame that alone is larger than the budget
-/// takes all of it.
-async fn reserve(broker: &Broker, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
-    let room = bytes.clamp(1, broker.inner.request_bytes_max);
-    let budget: Arc<Semaphore> = broker.inner.request_bytes.clone();
-    let permits = u32::try_from(room).unwrap_or(u32::MAX);
-    budget.acquire_many_owned(permits).await.map_err(|_| End::Stopping)
+    /// One read. A frame that has begun must go on arriving.
+    async fn read_some(&mut self, wanted: usize) -> Result<(), End> {
+        let missing = wanted.saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing.clamp(FIRST_READ_BYTES, limits::READ_STEP_BYTES));
+        let begun = !self.buffer.is_empty();
+        let reading = self.half.read_buf(&mut self.buffer);
+        let read = if begun {
+            let read = tokio::time::timeout(limits::FRAME_STALL_MAX, reading).await;
+            read.map_err(|_| End::Idle)?
+        } else {
+            reading.await
+        };
+        match read? {
+            0 => Err(End::Gone),
+            _ => Ok(()),
+        }
+    }
 }

@@ -304,3 +304,39 @@ async fn a_length_of_two_gigabytes_ends_the_connection() {
     wire.stream.write_all(&[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 1]).await.unwrap();
     assert!(wire.is_closed().await);
 }
+
+#[tokio::test]
+async fn half_sent_frames_hold_nobody_up() {
+    let running = running().await;
+    let mut halves = Vec::new();
+    for _ in 0..50 {
+        let mut wire = Wire::to(&running).await;
+        // 100 MiB are announced, four bytes come.
+        wire.stream.write_all(&[0x06, 0x40, 0, 0, 0, 0, 0, 9]).await.unwrap();
+        halves.push(wire);
+    }
+    let mut wire = Wire::to(&running).await;
+    create(&mut wire, "free").await;
+    assert_eq!(placed(&wire.call(&produce("free", batch(None, &["x"]), -1), 9).await), (0, 0));
+}
+
+#[tokio::test]
+async fn frames_that_use_up_the_budget_together_all_get_done() {
+    let running = running().await;
+    let mut wire = Wire::to(&running).await;
+    create(&mut wire, "large").await;
+    // Each an unknown-topic produce of 20 MiB, begun at the same time on eight connections: together
+    // 160 MiB, of which the budget (a quarter of 256 MiB) holds 64.
+    let value = "x".repeat(20 << 20);
+    let request = produce("nowhere", batch(None, &[&value]), -1);
+    let mut sends = Vec::new();
+    for _ in 0..8 {
+        let mut wire = Wire::to(&running).await;
+        let request = request.clone();
+        sends.push(tokio::spawn(async move { placed(&wire.call(&request, 9).await).0 }));
+    }
+    for send in sends {
+        // UNKNOWN_TOPIC_OR_PARTITION
+        assert_eq!(send.await.unwrap(), 3);
+    }
+}
