@@ -225,8 +225,13 @@ async fn columns_are_renamed_and_typed_and_a_header_can_be_given() {
     let folder = TempDir::new().unwrap();
     let path = write(&folder, "a.csv", "\u{feff}1;007;-2.50;;true;x\n");
     let log = Arc::new(FakeLog::default());
-    let more = "delimiter = \";\"\nheader = [\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"]\ntypes = \"auto\"\n\
-                rename = { f = \"AIRLINE\" }\nkey = \"k-{AIRLINE}\"";
+    let more = r#"
+        delimiter = ";"
+        header = ["a", "b", "c", "d", "e", "f"]
+        types = "auto"
+        rename = { f = "AIRLINE" }
+        key = "k-{AIRLINE}"
+    "#;
     replay(&log, &csv(&path, more)).await;
     assert_eq!(log.values("t"), [r#"{"a":1,"b":"007","c":-2.50,"d":null,"e":true,"AIRLINE":"x"}"#]);
     assert_eq!(log.records("t")[0].key.as_deref(), Some(&b"k-x"[..]));

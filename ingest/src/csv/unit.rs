@@ -1,8 +1,8 @@
 //! Collects rows into one atomic unit: records, dead letters and the position after them.
 //!
 //! Invariant: the position of a unit is that of the last row whose record is in it. Rows of an
-//! array that is not yet full, and what was refused between them, wait for the unit in which the array is
-//! completed; after a crash they are read again.
+//! array that is not yet full, and what was refused between them, wait for the unit in which the
+//! array is completed; after a crash they are read again.
 
 use bytes::Bytes;
 use odradek_broker::client::{Record, TopicRecords, Unit};
