@@ -271,7 +271,7 @@ def test_groups_topics_and_the_overview_are_told(broker):
     assert sum(one["end_offset"] for one in topics["shuffled"]["partitions"]) == RECORDS
     overview = broker.get_json("/api/v1/overview")
     assert overview["memory"]["rss"] > 1 << 20 and overview["disk"]["free"] > 0
-    assert [one["protocol"] for one in overview["listeners"]] == ["PLAINTEXT"]
+    assert [one["protocol"] for one in overview["listeners"]] == ["PLAINTEXT", "HTTP"]
 
 
 EXPORTER = [
