@@ -141,7 +141,10 @@ impl Log {
         if let Some(reason) = core.failed() {
             return Err(OpenError::Unusable(reason));
         }
-        let orphan_folders = core.folders().orphans();
+        // With damage anywhere, the records that name a partition may be among what is lost: then
+        // nothing is removed that nobody attached.
+        let intact = recovery.damage.is_empty() && !recovery.careful;
+        let orphan_folders = if intact { core.folders().orphans() } else { Vec::new() };
         for folder in &orphan_folders {
             core.doom_folder(folder);
         }
