@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
         let name = name.to_str().expect("file names here are ASCII").replace('\\', "/");
         writeln!(
             code,
-            "    File {{ path: {:?}, etag: \"\\\"{:016x}\\\"\", plain: include_bytes!({file:?}), \
+            "    File {{ path: {:?}, hash: \"{:016x}\", plain: include_bytes!({file:?}), \
              gzip: include_bytes!({compressed:?}) }},",
             format!("/{name}"),
             hasher.finish(),

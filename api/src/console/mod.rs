@@ -15,8 +15,8 @@ use crate::http::problem::Problem;
 struct File {
     /// `/app.js`.
     path: &'static str,
-    /// Quoted, as it stands in the header.
-    etag: &'static str,
+    /// Of the plain bytes.
+    hash: &'static str,
     plain: &'static [u8],
     gzip: &'static [u8],
 }
@@ -39,17 +39,21 @@ pub async fn file(request: Request) -> Response {
         return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this is a file").into_response();
     }
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let gzip = text(header::ACCEPT_ENCODING).is_some_and(accepts_gzip);
+    // A strong tag is of the bytes sent, so the compressed form has one of its own.
+    let etag = format!("\"{}{}\"", file.hash, if gzip { "-gzip" } else { "" });
+    let is_known = text(header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(&etag));
     let common = [
-        (header::ETAG, file.etag),
+        (header::ETAG, etag.as_str()),
         // Asked again each time, answered with 304: a new version is seen at once.
         (header::CACHE_CONTROL, "no-cache"),
         (header::VARY, "accept-encoding"),
     ];
-    if text(header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(file.etag)) {
+    if is_known {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
     let kind = [(header::CONTENT_TYPE, content_type(file.path))];
-    if text(header::ACCEPT_ENCODING).is_some_and(accepts_gzip) {
+    if gzip {
         return (common, kind, [(header::CONTENT_ENCODING, "gzip")], file.gzip).into_response();
     }
     (common, kind, file.plain).into_response()

@@ -466,6 +466,7 @@ async fn the_console_is_served_with_its_policy_etag_and_compressed_form() {
     let gzip = [("accept-encoding", "br, gzip")];
     let response = server.send(local("GET", "/index.html", &gzip, "")).await;
     assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_ne!(response.headers()["etag"], etag, "a strong tag is of the bytes that are sent");
     let body = response.into_body().collect().await.expect("whole").to_bytes();
     let mut text = String::new();
     flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).expect("decodes");
