@@ -22,7 +22,9 @@ async function ask(path, options) {
   let answer;
   try {
     answer = await fetch(`api/v1/${path}`, {
-      cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS), ...options,
+      cache: "no-store",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      ...options,
     });
   } catch (error) {
     const late = error.name === "TimeoutError";

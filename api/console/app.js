@@ -47,7 +47,10 @@ async function readOverview() {
 }
 
 async function readTables() {
-  const quietly = (path, use) => get(path).then(use).catch(() => {});
+  const quietly = (path, use) =>
+    get(path)
+      .then(use)
+      .catch(() => {});
   await quietly("topics", (answer) => {
     topics.take(answer.topics);
     discover(answer.topics);
@@ -59,26 +62,42 @@ async function readTables() {
 
 function discover(list) {
   const names = new Set(list.map(({ name }) => name));
-  const holds = new Set(list.filter(({ partitions }) => partitions.some(
-    (partition) => partition.end_offset > partition.start_offset)).map(({ name }) => name));
+  const holds = new Set(
+    list
+      .filter(({ partitions }) =>
+        partitions.some((partition) => partition.end_offset > partition.start_offset),
+      )
+      .map(({ name }) => name),
+  );
   const first = (ending) => [...names].sort().find((name) => name.endsWith(ending));
   const there = (name) => (names.has(name) ? name : null);
   const bars = first(".bars.1m");
   const base = bars?.slice(0, -".bars.1m".length);
   const scores = there(`${base}.scores`) ?? first(".scores");
   found = {
-    bars, scores, counts: first(".counts"),
-    indicators: there(`${base}.indicators.1m`), ticks: there(base),
+    bars,
+    scores,
+    counts: first(".counts"),
+    indicators: there(`${base}.indicators.1m`),
+    ticks: there(base),
     predictions: scores ? there(scores.replace(/\.scores$/, ".predictions")) : null,
   };
-  if (!bars) candles.figure.say("No topic of bars (one whose name ends in .bars.1m): a [[window]] in pipeline.toml makes one.");
-  else if (!holds.has(bars)) candles.figure.say("No bars yet: the first appears when its minute is over.");
+  if (!bars) candles.figure.say(missing("bars", ".bars.1m", "window"));
+  else if (!holds.has(bars))
+    candles.figure.say("No bars yet: the first appears when its minute is over.");
   else if (!started.symbols) begin("symbols", () => poll(SYMBOLS_MS, readSymbols));
-  if (!found.counts) flights.figure.say("No topic of counts (one whose name ends in .counts): a [[count]] in pipeline.toml makes one.");
+  if (!found.counts) flights.figure.say(missing("counts", ".counts", "count"));
   else begin("flights", () => flights.start(found.counts));
-  if (!scores) prediction.figure.say("No topic of scores (one whose name ends in .scores): a [[model]] in pipeline.toml makes one.");
+  if (!scores) prediction.figure.say(missing("scores", ".scores", "model"));
   else if (select.disabled) prediction.figure.say("No predictions yet: they need bars first.");
   else begin("prediction", () => prediction.choose(select.value, found));
+}
+
+function missing(what, ending, table) {
+  return (
+    `No topic of ${what}, one whose name ends in ${ending}: ` +
+    `a [[${table}]] in pipeline.toml makes one.`
+  );
 }
 
 function begin(what, start) {
@@ -89,12 +108,20 @@ function begin(what, start) {
 
 async function readSymbols() {
   const read = await newest(found.bars, SYMBOL_BARS).catch(() => []);
-  const symbols = [...new Set(read.map(({ key }) => key).filter((key) => typeof key === "string"))].sort();
+  const symbols = [
+    ...new Set(read.map(({ key }) => key).filter((key) => typeof key === "string")),
+  ].sort();
   const known = [...select.options].map(({ value }) => value);
   const all = select.disabled ? symbols : [...new Set([...known, ...symbols])].sort();
   if (all.length === 0 || (!select.disabled && all.join() === known.join())) return;
-  const chosen = select.disabled ? (all.includes(remembered()) ? remembered() : all[0]) : select.value;
-  select.replaceChildren(...all.map((name) => element("option", { value: name, selected: name === chosen }, name)));
+  const chosen = select.disabled
+    ? all.includes(remembered())
+      ? remembered()
+      : all[0]
+    : select.value;
+  select.replaceChildren(
+    ...all.map((name) => element("option", { value: name, selected: name === chosen }, name)),
+  );
   if (!select.disabled) return;
   select.disabled = false;
   choose();
@@ -122,4 +149,8 @@ select.addEventListener("change", () => {
 byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 poll(OVERVIEW_MS, readOverview);
 poll(TABLES_MS, readTables);
-poll(MODELS_MS, () => get("models").then((answer) => reports.take(answer.models)).catch(() => {}));
+poll(MODELS_MS, () =>
+  get("models")
+    .then((answer) => reports.take(answer.models))
+    .catch(() => {}),
+);

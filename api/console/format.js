@@ -54,7 +54,8 @@ export function price(value) {
   const size = Math.abs(value);
   const digits = size >= 10_000 ? 1 : size >= 1 ? 2 : 5;
   return new Intl.NumberFormat("en", {
-    minimumFractionDigits: Math.min(digits, 2), maximumFractionDigits: digits,
+    minimumFractionDigits: Math.min(digits, 2),
+    maximumFractionDigits: digits,
   }).format(value);
 }
 
@@ -75,11 +76,17 @@ export function basisPoints(value, signed = true) {
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const clockSeconds = new Intl.DateTimeFormat("en-GB", {
-  hour: "2-digit", minute: "2-digit", second: "2-digit",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
 });
 const dayMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const full = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
 });
 
 export const timeOfDay = (ms) => clock.format(ms);
@@ -97,9 +104,15 @@ export function civilDay(text, withYear = true) {
   const date = new Date(`${text}T00:00:00Z`);
   if (Number.isNaN(date.getTime())) return text;
   return new Intl.DateTimeFormat("en-GB", {
-    day: "numeric", month: "short", year: withYear ? "numeric" : undefined, timeZone: "UTC",
+    day: "numeric",
+    month: "short",
+    year: withYear ? "numeric" : undefined,
+    timeZone: "UTC",
   }).format(date);
 }
+
+/** A whole number with a minus that is as wide as a plus. */
+export const minus = (value) => String(value).replace("-", MINUS);
 
 export function plural(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;

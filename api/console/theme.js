@@ -6,14 +6,19 @@ let cache = new Map();
 /** The value of `--name` as it is now. */
 export function colour(name) {
   if (!cache.has(name)) {
-    cache.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+    cache.set(
+      name,
+      getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(),
+    );
   }
   return cache.get(name);
 }
 
 /** The same with an opacity; the style sheet's colours are #rrggbb. */
 export function faded(name, opacity) {
-  const alpha = Math.round(opacity * 255).toString(16).padStart(2, "0");
+  const alpha = Math.round(opacity * 255)
+    .toString(16)
+    .padStart(2, "0");
   return colour(name) + alpha;
 }
 

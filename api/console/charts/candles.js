@@ -5,12 +5,15 @@
 // closed yet is drawn from the ticks, asked for once a second; the closed bar replaces it.
 
 import {
-  CandlestickSeries, LineSeries, LineStyle, createChart,
+  CandlestickSeries,
+  LineSeries,
+  LineStyle,
+  createChart,
 } from "../vendor/lightweight-charts.standalone.production.mjs";
 import { newest, poll, records } from "../api.js";
-import { element, setText } from "../dom.js";
+import { element, setAttribute, setText } from "../dom.js";
 import { follow } from "../follow.js";
-import { dayOfMonth, dateTime, plural, price, timeOfDay } from "../format.js";
+import { dateTime, dayOfMonth, minus, plural, price, timeOfDay, utc } from "../format.js";
 import { draw } from "../frame.js";
 import { colour, FONT, onThemeChange } from "../theme.js";
 import { counted, Figure } from "./figure.js";
@@ -33,9 +36,14 @@ export class Candles {
 
   tools() {
     const button = (label, text, onclick) =>
-      element("button", { type: "button", class: "small", title: label, "aria-label": label, onclick }, text);
+      element(
+        "button",
+        { type: "button", class: "small", title: label, "aria-label": label, onclick },
+        text,
+      );
     return element(
-      "div", { class: "tools" },
+      "div",
+      { class: "tools" },
       button("Show fewer bars", "+", () => this.zoom(0.6)),
       button("Show more bars", "−", () => this.zoom(1.6)),
       button("Back to the newest bar", "latest", () => this.chart?.timeScale().scrollToRealTime()),
@@ -184,31 +192,57 @@ export class Candles {
     // The library's own logo is a <style> element, which the security policy refuses: the footer
     // has the notice and the link instead.
     this.chart = createChart(this.figure.plot, {
-      autoSize: true, layout: { attributionLogo: false },
+      autoSize: true,
+      layout: { attributionLogo: false },
     });
-    const line = (options, pane = 0) => this.chart.addSeries(LineSeries, {
-      priceLineVisible: false, crosshairMarkerVisible: false, lineWidth: 1, ...options,
-    }, pane);
+    const line = (options, pane = 0) =>
+      this.chart.addSeries(
+        LineSeries,
+        {
+          priceLineVisible: false,
+          crosshairMarkerVisible: false,
+          lineWidth: 1,
+          ...options,
+        },
+        pane,
+      );
     this.series = {
       upper: line({ lastValueVisible: false }),
       middle: line({ lastValueVisible: false, lineStyle: LineStyle.Dashed }),
       lower: line({ lastValueVisible: false }),
       candles: this.chart.addSeries(CandlestickSeries, { priceLineStyle: LineStyle.Dotted }),
-      aroon: line({ lineWidth: 2, autoscaleInfoProvider: () => ({
-        priceRange: { minValue: -110, maxValue: 110 },
-      }) }, 1),
+      aroon: line(
+        {
+          lineWidth: 2,
+          title: "Aroon",
+          autoscaleInfoProvider: () => ({
+            priceRange: { minValue: -110, maxValue: 110 },
+          }),
+        },
+        1,
+      ),
     };
-    this.series.aroon.applyOptions({ priceFormat: { type: "price", precision: 0, minMove: 1 } });
+    const custom = (formatter, minMove) => ({
+      priceFormat: { type: "custom", formatter, minMove },
+    });
+    this.series.candles.applyOptions(custom(price, 0.00001));
+    this.series.aroon.applyOptions(custom((value) => minus(Math.round(value)), 1));
     this.zero = this.series.aroon.createPriceLine({
-      price: 0, lineWidth: 1, lineStyle: LineStyle.Dotted, axisLabelVisible: false,
+      price: 0,
+      lineWidth: 1,
+      lineStyle: LineStyle.Dotted,
+      axisLabelVisible: false,
     });
     this.chart.panes()[0].setStretchFactor(3);
     this.chart.panes()[1].setStretchFactor(1);
     this.chart.subscribeCrosshairMove((at) => {
+      // Moved by new data, not by a hand, it does not take the place the keys chose.
+      if (at.sourceEvent) this.stepped_ms = null;
       this.hovered_ms = at.time === undefined ? null : at.time * 1000;
       draw(this.paintValues);
     });
     this.paintValues = () => this.showValues();
+    this.figure.onStep = (index) => this.step(index);
     this.colours();
     onThemeChange(() => this.colours());
     this.namePane();
@@ -227,30 +261,39 @@ export class Candles {
   colours() {
     this.chart.applyOptions({
       layout: {
-        background: { type: "solid", color: colour("card") }, textColor: colour("quiet"),
-        fontFamily: FONT, fontSize: 11,
+        background: { type: "solid", color: colour("card") },
+        textColor: colour("quiet"),
+        fontFamily: FONT,
+        fontSize: 11,
         panes: { separatorColor: colour("line"), separatorHoverColor: colour("line") },
       },
       grid: { vertLines: { visible: false }, horzLines: { color: colour("line") } },
       rightPriceScale: { borderVisible: false, minimumWidth: 56 },
       timeScale: {
-        borderColor: colour("line"), timeVisible: true, rightOffset: 3,
+        borderColor: colour("line"),
+        timeVisible: true,
+        rightOffset: 3,
         tickMarkFormatter: (time, kind) => tickMark(time * 1000, kind),
       },
       crosshair: {
         vertLine: { color: colour("quiet"), labelBackgroundColor: colour("accent-strong") },
         horzLine: { color: colour("quiet"), labelBackgroundColor: colour("accent-strong") },
       },
-      localization: { timeFormatter: (time) => dateTime(time * 1000), priceFormatter: price },
+      localization: { timeFormatter: (time) => both(time * 1000) },
       // The wheel scrolls the page; fingers scroll it up and down, and the chart left and right.
       handleScroll: { mouseWheel: false, vertTouchDrag: false },
       handleScale: { mouseWheel: false },
     });
     const { candles, upper, middle, lower, aroon } = this.series;
-    // Rising candles are hollow: they differ from falling ones without their colour, too.
+    // Rising candles are pale, falling ones full: they differ without their colour, too.
     candles.applyOptions({
-      upColor: colour("card"), borderUpColor: colour("rise"), wickUpColor: colour("rise"),
-      downColor: colour("fall"), borderDownColor: colour("fall"), wickDownColor: colour("fall"),
+      upColor: colour("rise-body"),
+      borderUpColor: colour("rise"),
+      wickUpColor: colour("rise"),
+      downColor: colour("fall"),
+      borderDownColor: colour("fall"),
+      wickDownColor: colour("fall"),
+      priceLineColor: colour("quiet"),
     });
     for (const series of [upper, lower]) series.applyOptions({ color: colour("band") });
     middle.applyOptions({ color: colour("band") });
@@ -284,43 +327,87 @@ export class Candles {
     const most = highs.reduce((a, b) => Math.max(a, b));
     const withAroon = [...this.indicators.values()].filter((v) => Number.isFinite(v.aroon_osc));
     const aroon = withAroon.at(-1)?.aroon_osc;
-    const trend = aroon === undefined ? "" :
-      ` Aroon oscillator ${Math.round(aroon)}: ${trendOf(aroon)}.`;
+    const trend =
+      aroon === undefined
+        ? ""
+        : ` Aroon oscillator ${minus(Math.round(aroon))}: ${trendOf(aroon)}.`;
     const unfinished = last === this.forming ? ", its minute not over" : "";
-    this.figure.drawn(bars.length, `${this.symbol}, ${plural(bars.length, "bar")} from ` +
-      `${dateTime(bars[0].start)} to ${timeOfDay(last.start)}: between ${price(least)} and ` +
-      `${price(most)}, last ${price(last.close)}${unfinished}.${trend}`);
+    this.figure.drawn(
+      bars.length,
+      `${this.symbol}, ${plural(bars.length, "bar")} from ` +
+        `${dateTime(bars[0].start)} to ${timeOfDay(last.start)}: between ${price(least)} and ` +
+        `${price(most)}, last ${price(last.close)}${unfinished}.${trend}`,
+    );
     if (this.pane) counted(this.pane, withAroon.length);
     this.showValues();
   }
 
   showValues() {
     const bars = this.sorted();
-    const bar = bars.find((one) => one.start === this.hovered_ms) ?? bars.at(-1);
+    const hovered = bars.findIndex((one) => one.start === (this.stepped_ms ?? this.hovered_ms));
+    const index = hovered < 0 ? bars.length - 1 : hovered;
+    const bar = bars[index];
     if (!bar) return;
-    const known = this.indicators.get(bar.start) ?? {};
+    // The candle that is not closed has no indicators yet; then those of the one before are shown.
+    const before = hovered < 0 ? this.indicators.get(bars[index - 1]?.start) : undefined;
+    const known = this.indicators.get(bar.start) ?? before ?? {};
     const pairs = [
-      ["at", timeOfDay(bar.start)], ["O", price(bar.open)], ["H", price(bar.high)],
-      ["L", price(bar.low)], ["C", price(bar.close)],
-      ["bands", `${price(known.bb_lower)} / ${price(known.bb_middle)} / ${price(known.bb_upper)}`],
-      ["Aroon", Number.isFinite(known.aroon_osc) ? String(Math.round(known.aroon_osc)) : "–"],
+      ["at", timeOfDay(bar.start)],
+      ["O", price(bar.open)],
+      ["H", price(bar.high)],
+      ["L", price(bar.low)],
+      ["C", price(bar.close)],
+      [
+        "Bollinger",
+        `${price(known.bb_lower)} / ${price(known.bb_middle)} / ${price(known.bb_upper)}`,
+      ],
+      ["Aroon", Number.isFinite(known.aroon_osc) ? minus(Math.round(known.aroon_osc)) : "–"],
     ];
     if (this.cells === undefined) {
       this.cells = pairs.map(() => element("b"));
-      this.values.append(...pairs.map(([name], i) => element("span", {}, `${name} `, this.cells[i])));
+      this.values.append(
+        ...pairs.map(([name], i) => element("span", {}, `${name} `, this.cells[i])),
+      );
     }
     pairs.forEach(([, text], i) => setText(this.cells[i], text));
+    setAttribute(this.cells[0], "title", utc(bar.start));
+    if (this.stepped_ms) this.pointAt(bar);
+    this.figure.at(index, bars.length, pairs.map((pair) => pair.join(" ")).join(", "));
+  }
+
+  step(index) {
+    const bar = this.sorted()[index ?? -1];
+    this.stepped_ms = bar ? bar.start : null;
+    draw(this.paintValues);
+    if (!bar) {
+      this.hovered_ms = null;
+      return this.chart.clearCrosshairPosition();
+    }
+    this.pointAt(bar);
+    const scale = this.chart.timeScale();
+    const range = scale.getVisibleLogicalRange();
+    const shift = Math.min(0, index - 2 - range.from) + Math.max(0, index + 2 - range.to);
+    if (shift !== 0)
+      scale.setVisibleLogicalRange({ from: range.from + shift, to: range.to + shift });
+  }
+
+  pointAt(bar) {
+    this.chart.setCrosshairPosition(bar.close, bar.start / 1000, this.series.candles);
   }
 
   stop() {
     clearTimeout(this.again);
     for (const end of this.ends.splice(0)) end();
     this.last_ms = undefined;
+    this.stepped_ms = null;
   }
 }
 
 const LINES = [
-  ["upper", "bb_upper"], ["middle", "bb_middle"], ["lower", "bb_lower"], ["aroon", "aroon_osc"],
+  ["upper", "bb_upper"],
+  ["middle", "bb_middle"],
+  ["lower", "bb_lower"],
+  ["aroon", "aroon_osc"],
 ];
 
 function candle({ start, open, high, low, close }) {
@@ -328,7 +415,16 @@ function candle({ start, open, high, low, close }) {
 }
 
 function begin(start, span_ms, at, last_ms) {
-  return { start, end: start + span_ms, open: at, high: at, low: at, close: at, final: false, last_ms };
+  return {
+    start,
+    end: start + span_ms,
+    open: at,
+    high: at,
+    low: at,
+    close: at,
+    final: false,
+    last_ms,
+  };
 }
 
 function grow(bar, at, last_ms) {
@@ -343,6 +439,11 @@ function tickMark(ms, kind) {
   const date = new Date(ms);
   const midnight = date.getHours() === 0 && date.getMinutes() === 0;
   return kind <= 2 && midnight ? dayOfMonth(ms) : timeOfDay(ms);
+}
+
+/** The crosshair's label: the time here, and UTC beside it. */
+function both(ms) {
+  return `${dateTime(ms)} (${utc(ms).slice(11, 16)} UTC)`;
 }
 
 function trendOf(aroon) {

@@ -10,13 +10,21 @@ export const { paths } = UPlot;
 export function plot(box, height, options, data) {
   const width = () => Math.max(40, Math.floor(box.clientWidth));
   const made = new UPlot(
-    { width: width(), height, legend: { show: false }, ...options }, data, box,
+    { width: width(), height, legend: { show: false }, ...options },
+    data,
+    box,
   );
   new ResizeObserver(() => {
     if (box.clientWidth > 0 && width() !== made.width) made.setSize({ width: width(), height });
   }).observe(box);
   onThemeChange(() => made.redraw(false, true));
   return made;
+}
+
+/** Where the cursor has to be for a point's index; away for null. */
+export function place(made, index) {
+  if (index === null) return { left: -10, top: -10 };
+  return { left: made.valToPos(made.data[0][index], "x"), top: 4 };
 }
 
 /** An axis in the page's quiet colours. */
@@ -38,11 +46,12 @@ export function timeAxis(more) {
     space: 64,
     size: 24,
     grid: { show: false },
-    values: (_, splits) => splits.map((s) => {
-      const date = new Date(s * 1000);
-      const midnight = date.getHours() === 0 && date.getMinutes() === 0;
-      return midnight ? dayOfMonth(date) : timeOfDay(date);
-    }),
+    values: (_, splits) =>
+      splits.map((s) => {
+        const date = new Date(s * 1000);
+        const midnight = date.getHours() === 0 && date.getMinutes() === 0;
+        return midnight ? dayOfMonth(date) : timeOfDay(date);
+      }),
     ...more,
   });
 }

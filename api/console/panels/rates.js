@@ -19,7 +19,9 @@ export class Rates {
   constructor() {
     this.tiles = TILES.map(([name, read, show, more, series]) => {
       const tile = {
-        read, show, more,
+        read,
+        show,
+        more,
         number: element("span", { class: "number" }, "–"),
         unit: element("span", { class: "unit" }),
         detail: element("span", { class: "detail" }, more ? "" : "last 5 minutes"),
@@ -27,9 +29,9 @@ export class Rates {
       };
       tile.line = new Sparkline(tile.curve, series);
       const figure = element("p", { class: "figure" }, tile.number, " ", tile.unit);
-      byId("rate-tiles").append(element(
-        "div", { class: "tile" }, element("h3", {}, name), figure, tile.curve, tile.detail,
-      ));
+      byId("rate-tiles").append(
+        element("div", { class: "tile" }, element("h3", {}, name), figure, tile.curve, tile.detail),
+      );
       return tile;
     });
     this.paint = this.paint.bind(this);
@@ -62,13 +64,23 @@ export class Rates {
     const key = JSON.stringify([connections, listeners]);
     if (key === this.key) return;
     this.key = key;
-    const one = ({ name, protocol, address }) => element(
-      "li", {}, element("b", {}, name), name === protocol ? " " : ` ${protocol} `,
-      element("code", {}, address));
+    const one = ({ name, protocol, address }) =>
+      element(
+        "li",
+        {},
+        element("b", {}, name),
+        name === protocol ? " " : ` ${protocol} `,
+        element("code", {}, address),
+      );
     byId("listeners").replaceChildren(
-      element("p", {}, element("b", {}, count(connections)),
-        connections === 1 ? " client connection" : " client connections"),
-      element("ul", { "aria-label": "Listeners" }, listeners.map(one)));
+      element(
+        "p",
+        {},
+        element("b", {}, count(connections)),
+        connections === 1 ? " client connection" : " client connections",
+      ),
+      element("ul", { "aria-label": "Listeners" }, listeners.map(one)),
+    );
   }
 }
 

@@ -7,7 +7,7 @@ import { element, setAttribute, setText } from "../dom.js";
 export class Table {
   /**
    * `columns`: [{ name, class, cell(row) }]; `cell` gives a text, or a { text, tone, title },
-   * or, where `make(row)` is there, that makes the cell's content once and `cell(row, td)` renews it.
+   * or, where `make(row)` is there, that makes the content once and `cell(row, td)` renews it.
    */
   constructor(box, caption, columns, empty) {
     this.box = box;
@@ -15,10 +15,14 @@ export class Table {
     this.rows = new Map();
     this.body = element("tbody", { role: "rowgroup" });
     const heads = columns.map((column) =>
-      element("th", { scope: "col", role: "columnheader", class: column.class }, column.name));
+      element("th", { scope: "col", role: "columnheader", class: column.class }, column.name),
+    );
     this.table = element(
-      "table", { role: "table" }, element("caption", { class: "unseen" }, caption),
-      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, heads)), this.body,
+      "table",
+      { role: "table" },
+      element("caption", { class: "unseen" }, caption),
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, heads)),
+      this.body,
     );
     this.empty = element("p", { class: "note" }, empty);
     box.append(this.table, this.empty);
@@ -34,7 +38,8 @@ export class Table {
       kept.add(name);
       if (!this.rows.has(name)) this.rows.set(name, this.make(row));
       const made = this.rows.get(name);
-      if (this.body.children[index] !== made.tr) this.body.insertBefore(made.tr, this.body.children[index] ?? null);
+      if (this.body.children[index] !== made.tr)
+        this.body.insertBefore(made.tr, this.body.children[index] ?? null);
       this.renew(made, row);
     });
     for (const [name, made] of this.rows) {
