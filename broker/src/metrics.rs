@@ -23,12 +23,16 @@ pub(crate) struct Metrics {
     pub records_in: IntCounter,
     pub bytes_in: IntCounter,
     pub bytes_out: IntCounter,
-    pub fetched_runs: IntCounter,
     pub retention_bytes: IntCounter,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     produce_errors: IntCounterVec,
     accepted: IntCounterVec,
+    levels: Levels,
+}
+
+/// What is looked up at a scrape.
+struct Levels {
     odd_connections: IntGaugeVec,
     connections: IntGauge,
     groups_written: IntGauge,
@@ -76,17 +80,10 @@ impl Metrics {
         let request_seconds =
             HistogramVec::new(request_options, &["api"]).expect("the options above are valid");
         register(r, request_seconds.clone());
-        let log_histograms = LogHistograms::default();
-        register(r, log_histograms.clone());
         Self {
             records_in: counter(r, "odradek_records_in_total", "Records taken from producers."),
             bytes_in: counter(r, "odradek_request_bytes_total", "Bytes of requests read."),
             bytes_out: counter(r, "odradek_response_bytes_total", "Bytes of replies written."),
-            fetched_runs: counter(
-                r,
-                "odradek_fetched_runs_total",
-                "Runs of record batches sent to consumers.",
-            ),
             retention_bytes: counter(
                 r,
                 "odradek_retention_deleted_bytes_total",
@@ -106,38 +103,7 @@ impl Metrics {
                 "Connections accepted.",
                 &["listener"],
             ),
-            odd_connections: gauges(
-                r,
-                "odradek_odd_connections",
-                "Connections that ended oddly since the start, by diagnosis.",
-                &["diagnosis"],
-            ),
-            connections: gauge(r, "odradek_connections", "Open connections of Kafka clients."),
-            groups_written: gauge(r, "odradek_commit_groups", "Commit groups since the start."),
-            log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
-            disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
-            unsettled_bytes: gauge(
-                r,
-                "odradek_unsettled_bytes",
-                "Bytes in the journal that are not yet in segments.",
-            ),
-            tail_cache_bytes: gauge(
-                r,
-                "odradek_tail_cache_bytes",
-                "Bytes of recent batches in memory.",
-            ),
-            request_bytes: gauge(
-                r,
-                "odradek_request_bytes_in_flight",
-                "Bytes of requests being read and worked on.",
-            ),
-            memory_max_bytes: gauge(
-                r,
-                "odradek_memory_max_bytes",
-                "The memory budget, odradek.memory.max.bytes.",
-            ),
-            storage_ok: gauge(r, "odradek_storage_ok", "1 while the log takes records, else 0."),
-            log_histograms,
+            levels: Levels::registered(r),
             registry,
         }
     }
@@ -170,8 +136,53 @@ impl Metrics {
         }
     }
 
-    /// Brings the gauges up to date, for a scrape.
+    /// Brings the levels up to date, for a scrape.
     pub(crate) fn refresh(&self, broker: &Broker) {
+        self.levels.refresh(broker);
+    }
+}
+
+impl Levels {
+    fn registered(r: &Registry) -> Self {
+        let log_histograms = LogHistograms::default();
+        register(r, log_histograms.clone());
+        Self {
+            odd_connections: gauges(
+                r,
+                "odradek_odd_connections",
+                "Connections that ended oddly since the start, by diagnosis.",
+                &["diagnosis"],
+            ),
+            connections: gauge(r, "odradek_connections", "Open connections of Kafka clients."),
+            groups_written: gauge(r, "odradek_commit_groups", "Commit groups since the start."),
+            log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
+            disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
+            unsettled_bytes: gauge(
+                r,
+                "odradek_unsettled_bytes",
+                "Bytes in the journal that are not yet in segments.",
+            ),
+            tail_cache_bytes: gauge(
+                r,
+                "odradek_tail_cache_bytes",
+                "Bytes of recent batches in memory.",
+            ),
+            request_bytes: gauge(
+                r,
+                "odradek_request_bytes_in_flight",
+                "Bytes of requests being read and worked on.",
+            ),
+            memory_max_bytes: gauge(
+                r,
+                "odradek_memory_max_bytes",
+                "The memory budget, odradek.memory.max.bytes.",
+            ),
+            storage_ok: gauge(r, "odradek_storage_ok", "1 while the log takes records, else 0."),
+            log_histograms,
+        }
+    }
+
+    fn refresh(&self, broker: &Broker) {
         let set =
             |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         let core = broker.core();

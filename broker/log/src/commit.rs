@@ -191,7 +191,7 @@ impl Core {
             self.check_offset(append, &partition, enough)?;
             let next_offset = partition.next_offset.load(Ordering::Acquire);
             let last_offset =
-                buffer.push(&partition, append).map_err(|why| CommitError::Refused(why))?;
+                buffer.push(&partition, append).map_err(CommitError::Refused)?;
             partition.next_offset.store(last_offset + 1, Ordering::Release);
             moved.push((partition, next_offset));
         }

@@ -79,8 +79,6 @@ async fn wait_and_read(
             || found.iter().any(|reply| reply.error.is_some())
             || opened.has_news(&found);
         if complete || Instant::now() >= limit.deadline {
-            let count = found.iter().map(|reply| reply.records.len()).sum::<usize>();
-            context.broker.inner.metrics.fetched_runs.inc_by(count as u64);
             return found;
         }
         // On time-out the loop comes back here once more and answers with what is there.
