@@ -117,6 +117,11 @@ impl Fake {
         topic.partitions.iter().flat_map(|p| p.records.clone()).collect()
     }
 
+    /// What `kafka-consumer-groups --delete` does.
+    pub(crate) fn delete_group(&self, group: &str) {
+        self.store().offsets.retain(|(of, _, _), _| of != group);
+    }
+
     pub(crate) fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let key = (group.to_owned(), topic.to_owned(), partition);
         self.store().offsets.get(&key).copied()

@@ -117,3 +117,21 @@ async fn restarts_and_broken_commits_count_each_row_once() {
     }
     analytics.stop().await;
 }
+
+#[tokio::test]
+async fn deleting_the_group_does_not_count_again() {
+    let fake = Fake::with_topic("flights", 1);
+    let rows = |n: usize| vec![record(0, json!({ "carrier": "UA" }).to_string()); n];
+    fake.push("flights", 0, rows(10));
+    let analytics = start(&config(""), &fake);
+    eventually("ten counted", || fake.caught_up(GROUP, "flights")).await;
+    analytics.stop().await;
+    fake.delete_group(GROUP);
+    fake.trim("flights", 0, 5);
+    let analytics = start(&config(""), &fake);
+    eventually("the group is there again", || fake.caught_up(GROUP, "flights")).await;
+    fake.push("flights", 0, rows(3));
+    eventually("thirteen counted", || fake.caught_up(GROUP, "flights")).await;
+    assert_eq!(last_counts(&fake).into_values().collect::<Vec<_>>(), [13]);
+    analytics.stop().await;
+}

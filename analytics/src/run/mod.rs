@@ -11,6 +11,9 @@
 //! 2. After an error in-memory state is never used again: the next round starts with `restore`.
 //! 3. State belongs to a definition (the configuration), an input topic id and output topic ids.
 //!    If one of them changed, the processor starts over from the start of the input.
+//! 4. Reading goes on at the offsets in the head checkpoint. The group's offsets are the same, and
+//!    there to be seen; if somebody deletes or moves them they are written again, because state
+//!    and offset cannot be moved apart.
 
 mod input;
 
@@ -137,6 +140,8 @@ struct Head {
     input_id: uuid::Uuid,
     output_ids: Vec<uuid::Uuid>,
     generation: String,
+    /// The next offset to read, by partition (4).
+    offsets: BTreeMap<i32, i64>,
     state: Value,
 }
 
@@ -205,6 +210,7 @@ struct Round<'a> {
     stop: &'a mut watch::Receiver<bool>,
     input: Input<'a>,
     head: Head,
+    /// The group's offsets as they are in the log.
     committed: BTreeMap<i32, i64>,
     committed_at: Instant,
 }
@@ -220,7 +226,8 @@ impl<'a> Round<'a> {
         let topic = wait_for_topic(client, &spec.input, probe, stop).await?;
         probe.set_state(State::Restoring);
         let outputs = ensure_outputs(client, spec, &topic).await?;
-        let (head, mut committed) = load(client, spec, &topic, &outputs).await?;
+        let head = load(client, spec, &topic, &outputs).await?;
+        let committed = group_offsets(client, spec).await?;
         let partitions: Vec<i32> = topic.partitions.iter().map(|p| p.partition).collect();
         machine
             .restore(Restore {
@@ -231,9 +238,8 @@ impl<'a> Round<'a> {
                 outputs: &outputs,
             })
             .await?;
-        replay(client, spec, machine, &committed, stop).await?;
-        let input = Input::open(client, &topic, &committed, probe);
-        committed.retain(|partition, _| partitions.contains(partition));
+        replay(client, spec, machine, &head.offsets, stop).await?;
+        let input = Input::open(client, &topic, &head.offsets, probe);
         let committed_at = Instant::now();
         let round =
             Self { client, spec, machine, probe, stop, input, head, committed, committed_at };
@@ -295,6 +301,7 @@ impl<'a> Round<'a> {
     async fn commit(&mut self) -> Result<(), RunError> {
         let flush = self.machine.flush()?;
         self.head.state = flush.state;
+        self.head.offsets = self.input.offsets().collect();
         let head = serde_json::to_vec(&self.head).map_err(|e| RunError::State(e.to_string()))?;
         let mut checkpoints = flush.checkpoints;
         checkpoints.push((checkpoint_name(&self.spec.name, ""), Some(Bytes::from(head))));
@@ -307,8 +314,9 @@ impl<'a> Round<'a> {
                 )));
             }
         }
-        let now: BTreeMap<i32, i64> = self.input.offsets().collect();
-        let offsets = now
+        let offsets = self
+            .head
+            .offsets
             .iter()
             .filter(|(partition, offset)| self.committed.get(*partition) != Some(*offset))
             .map(|(partition, offset)| GroupOffset {
@@ -323,7 +331,7 @@ impl<'a> Round<'a> {
         self.client.commit(Unit { records, offsets, checkpoints }).await?;
         self.probe.commits.inc();
         self.probe.emitted.inc_by(emitted as u64);
-        self.committed = now;
+        self.committed = self.head.offsets.clone();
         self.committed_at = Instant::now();
         Ok(())
     }
@@ -345,33 +353,34 @@ async fn ensure_outputs(
     Ok(outputs)
 }
 
-/// The head and offsets of the last commit, or those of a start from the beginning (invariant 3).
+async fn group_offsets(
+    client: &dyn Client,
+    spec: &Spec,
+) -> Result<BTreeMap<i32, i64>, ClientError> {
+    let offsets = client.committed(&group(&spec.name)).await?.into_iter();
+    let of_input = offsets.filter(|offset| offset.topic == spec.input);
+    Ok(of_input.map(|offset| (offset.partition, offset.offset)).collect())
+}
+
+/// The head of the last commit, or one for a start from the beginning (invariant 3).
 async fn load(
     client: &dyn Client,
     spec: &Spec,
     input: &TopicInfo,
     outputs: &[TopicInfo],
-) -> Result<(Head, BTreeMap<i32, i64>), RunError> {
+) -> Result<Head, RunError> {
     let output_ids: Vec<uuid::Uuid> = outputs.iter().map(|o| o.topic_id).collect();
     let stored = client.checkpoint(&checkpoint_name(&spec.name, "")).await?;
     let head = stored.as_deref().and_then(|bytes| serde_json::from_slice::<Head>(bytes).ok());
-    let committed: BTreeMap<i32, i64> = client
-        .committed(&group(&spec.name))
-        .await?
-        .into_iter()
-        .filter(|offset| offset.topic == spec.input)
-        .map(|offset| (offset.partition, offset.offset))
-        .collect();
     let changed = match &head {
         None => None,
         Some(head) if head.input_id != input.topic_id => Some("the input topic is another one"),
         Some(head) if head.output_ids != output_ids => Some("an output topic is another one"),
         Some(head) if head.definition != spec.definition => Some("its configuration changed"),
-        Some(_) if committed.is_empty() => Some("its group has no offsets any more"),
         Some(_) => None,
     };
     match (head, changed) {
-        (Some(head), None) => Ok((head, committed)),
+        (Some(head), None) => Ok(head),
         (_, why) => {
             if let Some(why) = why {
                 tracing::warn!(
@@ -386,22 +395,23 @@ async fn load(
                 input_id: input.topic_id,
                 output_ids,
                 generation,
+                offsets: BTreeMap::new(),
                 state: Value::Null,
             };
-            Ok((head, BTreeMap::new()))
+            Ok(head)
         }
     }
 }
 
-/// Feeds the records that a checkpoint leaves out, up to the committed offsets.
+/// Feeds the records that a checkpoint leaves out, up to its offsets.
 async fn replay(
     client: &dyn Client,
     spec: &Spec,
     machine: &mut dyn Machine,
-    committed: &BTreeMap<i32, i64>,
+    offsets: &BTreeMap<i32, i64>,
     stop: &watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    for (&partition, &end) in committed {
+    for (&partition, &end) in offsets {
         let Some(mut at) = machine.replay_from(partition) else { continue };
         while at < end {
             if *stop.borrow() {

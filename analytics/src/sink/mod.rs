@@ -102,6 +102,22 @@ struct Pen {
 }
 
 impl Pen {
+    fn new(place: Place, partition: i32, next: i64, columns: Columns) -> Self {
+        Self {
+            place,
+            partition,
+            next,
+            covered: next,
+            rows: Vec::new(),
+            bytes: 0,
+            columns,
+            writing: None,
+            gap_before: None,
+            since: None,
+            files_finished: 0,
+        }
+    }
+
     fn take(&mut self, records: &[StoredRecord], covered: i64) {
         for record in records {
             self.bytes += record.value.as_ref().map_or(0, bytes::Bytes::len);
@@ -213,19 +229,7 @@ impl<'a> Round<'a> {
         let input = Input::open(client, &topic, &opened.next, probe);
         let pens = input.offsets().map(|(partition, next)| {
             let columns = opened.columns.get(&partition).cloned().unwrap_or_default();
-            let pen = Pen {
-                place: place.clone(),
-                partition,
-                next,
-                covered: next,
-                rows: Vec::new(),
-                bytes: 0,
-                columns,
-                writing: None,
-                gap_before: None,
-                since: None,
-                files_finished: 0,
-            };
+            let pen = Pen::new(place.clone(), partition, next, columns);
             (partition, pen)
         });
         let pens = pens.collect();

@@ -127,6 +127,32 @@ async fn files_hold_each_offset_once_through_restarts_and_schema_changes() {
     assert_prices(dir.path());
 }
 
+#[test]
+fn a_change_of_columns_ends_the_file_just_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place {
+        folder: dir.path().join("stocks"),
+        topic: "stocks".to_owned(),
+        topic_id: "7".to_owned(),
+    };
+    folder::open(&place.folder, "stocks", "7").unwrap();
+    let mut pen = Pen::new(place, 0, 100, Columns::default());
+    let stored = |offset: i64, value: Value| {
+        let Record { timestamp_ms, key, value, headers } = record(&value);
+        StoredRecord { offset, timestamp_ms, key, value, headers }
+    };
+    pen.take(&[stored(101, json!({ "price": 1 })), stored(103, json!({ "price": 2 }))], 105);
+    pen.encode().unwrap();
+    pen.take(&[stored(107, json!({ "price": 2.5 }))], 110);
+    pen.encode().unwrap();
+    pen.take(&[stored(111, json!({ "price": 3 }))], 112);
+    pen.roll().unwrap();
+    let files = folder::finished(&dir.path().join("stocks"), "stocks").unwrap();
+    let ranges: Vec<(i64, i64)> = files.iter().map(|file| (file.first, file.last)).collect();
+    assert_eq!(ranges, [(100, 106), (107, 111)]);
+    assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
 /// Files before the change have whole numbers, files after it fractions, and none has both.
 fn assert_prices(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir.join("stocks")).unwrap() {
