@@ -172,9 +172,9 @@ def check_bars(broker, bars):
         if broker.count("stocks.bars.1m") < WINDOWS:
             return None
         found = latest_by_start(broker, "stocks.bars.1m")
-        return found if found["ticks"].sum() == TICKS else None
+        return [found] if found["ticks"].sum() == TICKS else None
 
-    found = wait_for("all bars", complete, 120, 0.5)
+    [found] = wait_for("all bars", complete, 120, 0.5)
     assert len(found) == WINDOWS
     assert list(found.index) == list(bars.index)
     assert (found["end"] == found["start"] + 60_000).all()

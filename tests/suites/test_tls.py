@@ -158,8 +158,7 @@ def test_a_wrong_ca_is_refused_by_librdkafka_with_a_clear_message(broker):
     producer = confluent_kafka.Producer({
         **librdkafka_options(broker, "SASL_SSL", ca="other"), "error_cb": errors.append})
     wait_for("an error", lambda: producer.poll(0.1) or errors, 20)
-    assert errors[0].code() == confluent_kafka.KafkaError._SSL, errors
-    assert "certificate" in errors[0].str()
+    assert "certificate verify failed" in errors[0].str(), errors
     broker_says(broker, before, *NOT_TRUSTED)
 
 
