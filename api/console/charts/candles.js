@@ -46,7 +46,7 @@ export class Candles {
       { class: "tools" },
       button("Show fewer bars", "+", () => this.zoom(0.6)),
       button("Show more bars", "−", () => this.zoom(1.6)),
-      button("Back to the newest bar", "latest", () => this.chart?.timeScale().scrollToRealTime()),
+      button("Back to the latest bar", "latest", () => this.chart?.timeScale().scrollToRealTime()),
     );
   }
 

@@ -8,9 +8,9 @@ import { draw } from "../frame.js";
 
 const TILES = [
   ["Records in", (o) => o.rates.records_in_per_s, (v) => [rate(v), "/s"]],
-  ["Requests", (o) => o.rates.requests_per_s, (v) => [rate(v), "/s"]],
-  ["Bytes in", (o) => o.rates.bytes_in_per_s, (v) => withUnit(v, "/s")],
-  ["Bytes out", (o) => o.rates.bytes_out_per_s, (v) => withUnit(v, "/s")],
+  ["Kafka requests", (o) => o.rates.requests_per_s, (v) => [rate(v), "/s"]],
+  ["Kafka bytes in", (o) => o.rates.bytes_in_per_s, (v) => withUnit(v, "/s")],
+  ["Kafka bytes out", (o) => o.rates.bytes_out_per_s, (v) => withUnit(v, "/s")],
   ["Memory", (o) => o.memory.rss ?? NaN, (v) => withUnit(v), memoryOf, "series-4"],
   ["Disk", (o) => o.disk.used, (v) => withUnit(v), diskOf, "series-4"],
 ];
