@@ -182,16 +182,16 @@ def pytest(name, options, environment, report):
         return child.wait(timeout=limit)
     except subprocess.TimeoutExpired:
         print(f"suite {name} took longer than {limit} s and is ended", flush=True)
+        child.send_signal(signal.SIGINT)
         end(child)
         return "took too long"
     except KeyboardInterrupt:
-        end(child)
+        end(child)  # Ctrl-C reached it, too
         raise
 
 
 def end(child):
     """Lets pytest take its servers down; they also end with it (PR_SET_PDEATHSIG)."""
-    child.send_signal(signal.SIGINT)
     try:
         child.wait(timeout=30)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""server.properties as users have them: the old server's listeners, JAAS lines, and what is wrong."""
+"""server.properties as users have them: the old server's listeners, JAAS lines, mistakes."""
 
 import json
 import os
@@ -135,7 +135,8 @@ def refused(broker):
 
 @pytest.mark.odradek_only
 @pytest.mark.parametrize("key, value, words", [
-    ("advertised.listners", "PLAINTEXT://localhost:9092", ["server.properties", "advertised.listeners"]),
+    ("advertised.listners", "PLAINTEXT://localhost:9092",
+     ["server.properties", "advertised.listeners"]),
     ("num.partitions", "many", ["num.partitions", "many"]),
     ("listener.security.protocol.map", "EXTERNAL:PLAINTEXT", ["PLAINTEXT"]),
     ("ssl.keystore.type", "JKS", ["PEM"]),

@@ -34,7 +34,8 @@ partitions = 3
 key = "{{carrier}}"
 types = "string"
 pace = "{pace}"
-time = {{ template = "{{year}}-{{month}}-{{day}} {{sched_dep_time:hhmm}}", zone = "America/New_York" }}
+time.template = "{{year}}-{{month}}-{{day}} {{sched_dep_time:hhmm}}"
+time.zone = "America/New_York"
 
 [[count]]
 name = "flights-a-day"

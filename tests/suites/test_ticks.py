@@ -79,7 +79,8 @@ def bars(frame):
         open=("price", "first"), high=("price", "max"), low=("price", "min"),
         close=("price", "last"), volume=("volume", "sum"), ticks=("price", "size"))
     assert len(bars) == WINDOWS
-    assert list(bars.iloc[0][["open", "high", "low", "close"]]) == [1640.25, 1641.0, 1639.0, 1639.75]
+    first = list(bars.iloc[0][["open", "high", "low", "close"]])
+    assert first == [1640.25, 1641.0, 1639.0, 1639.75]
     return bars
 
 
@@ -149,7 +150,8 @@ def test_pages_of_a_range_read_make_the_same_whole(streamed, frame):
     query = "/api/v1/topics/stocks/records?from=2013-09-03T08:31:00Z&to=2013-09-03T08:32:00Z"
     got, cursor = [], None
     while True:
-        page = streamed.get_json(f"{query}&limit=1000" + (f"&cursor={quote(cursor)}" if cursor else ""))
+        more = f"&cursor={quote(cursor)}" if cursor else ""
+        page = streamed.get_json(f"{query}&limit=1000{more}")
         got += [record["offset"] for record in page["records"]]
         cursor = page.get("next")
         if not cursor:
