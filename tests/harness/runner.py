@@ -89,6 +89,8 @@ def run(options):
             count.fail(f"providing what the tests need: {provided['error']}")
             return count.close()
         run_suites(suites, options, provided, count)
+        if options.full and "kafka-4.3.0" not in provided["missing"]:
+            benchmark(provided, count)
     say(f"took {time.monotonic() - started:.0f} s")
     return count.close()
 
@@ -165,6 +167,26 @@ def run_suites(suites, options, provided, count):
         code = pytest(name, options, environment, report)
         collect(name, code, report, count)
         report.unlink(missing_ok=True)
+
+
+def benchmark(provided, count):
+    """The long run's last part; its table goes to tests/results/."""
+    say("benchmark against Apache Kafka")
+    environment = {**os.environ, **provided["environment"]}
+    environment.setdefault("ODRADEK_BIN", str(target_folder() / "release" / "odradek"))
+    done = subprocess.run(
+        [environment["ODRADEK_TEST_PYTHON"], str(TESTS / "bench" / "run")], env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )
+    print(done.stdout, flush=True)
+    if done.returncode:
+        count.fail(f"bench: ended with {done.returncode}")
+        return
+    results = TESTS / "results"
+    results.mkdir(exist_ok=True)
+    lines = [f"{count.passed} passed, {count.failed} failed, {count.skipped} skipped", *count.lines]
+    text = "\n".join(lines) + "\n" + done.stdout[done.stdout.index("\n"):]
+    (results / f"{time.strftime('%Y-%m-%d')}.md").write_text(text)
 
 
 def pytest(name, options, environment, report):
