@@ -27,11 +27,10 @@ pub(crate) async fn handle(
             "a transactional producer was refused: transactions are not served by this version");
         return Ok(refused(ResponseError::UnsupportedVersion));
     }
-    if context.version >= 3 && request.producer_id.0 >= 0 && request.producer_epoch >= 0 {
-        if let Some(epoch) = request.producer_epoch.checked_add(1) {
-            let response = response.with_producer_id(request.producer_id);
-            return Ok(response.with_producer_epoch(epoch));
-        }
+    let named = context.version >= 3 && request.producer_id.0 >= 0 && request.producer_epoch >= 0;
+    if named && let Some(epoch) = request.producer_epoch.checked_add(1) {
+        let response = response.with_producer_id(request.producer_id);
+        return Ok(response.with_producer_epoch(epoch));
     }
     match context.core.new_producer_id().await {
         Ok(id) => Ok(response.with_producer_id(ProducerId(id)).with_producer_epoch(0)),

@@ -18,9 +18,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use odradek_protocol::batch::{self, BatchError, BatchHeader};
+use uuid::Uuid;
 
 use crate::client::Principal;
 use crate::config::TimestampType;
@@ -58,13 +59,13 @@ pub(crate) async fn handle(
             };
             partitions.push((index, outcome));
         }
-        handed.push((name, topic_id, partitions));
+        handed.push(HandedTopic { name, topic_id, partitions });
     }
     if acks == 0 {
         return no_reply(&handed);
     }
     let mut responses = Vec::with_capacity(handed.len());
-    for (name, topic_id, partitions) in handed {
+    for HandedTopic { name, topic_id, partitions } in handed {
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             answers.push(answer(context, index, outcome).await);
@@ -79,11 +80,17 @@ pub(crate) async fn handle(
     Ok(ProduceResponse::default().with_responses(responses))
 }
 
+/// What became of each partition of one topic of the request.
+struct HandedTopic {
+    name: TopicName,
+    topic_id: Uuid,
+    partitions: Vec<(i32, Result<Handed, Refused>)>,
+}
+
 /// With acks=0 an error can only be told by closing the connection, as Kafka does.
-fn no_reply<N, I>(
-    handed: &[(N, I, Vec<(i32, Result<Handed, Refused>)>)],
-) -> Result<ProduceResponse, Close> {
-    let refused = handed.iter().flat_map(|(_, _, p)| p).find_map(|(_, o)| o.as_ref().err());
+fn no_reply(handed: &[HandedTopic]) -> Result<ProduceResponse, Close> {
+    let mut outcomes = handed.iter().flat_map(|topic| &topic.partitions);
+    let refused = outcomes.find_map(|(_, outcome)| outcome.as_ref().err());
     match refused {
         None => Err(Close::NothingToSay),
         Some((error, why)) => {
