@@ -55,7 +55,8 @@ pub(crate) struct Api {
 }
 
 macro_rules! api {
-    ($module:ident :: $request:ident, $oldest:literal ..= $newest:literal $(, $field:ident = $value:expr)*) => {{
+    ($module:ident :: $request:ident, $oldest:literal ..= $newest:literal
+     $(, $field:ident = $value:expr)*) => {{
         #[allow(unused_mut)]
         let mut api = Api {
             key: <messages::$request as Request>::KEY,

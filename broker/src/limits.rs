@@ -14,7 +14,7 @@ pub(crate) const READ_STEP_BYTES: usize = 1024 * 1024;
 /// Pieces of one vectored write; Linux takes at most 1024 (`IOV_MAX`).
 pub(crate) const WRITE_SLICES_MAX: usize = 64;
 
-/// A frame of which nothing more comes for so long is given up: its bytes hold a part of the budget.
+/// A frame of which nothing more comes for so long is given up: its bytes hold budget.
 pub(crate) const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A client that takes no byte of a reply for so long is gone or hostile.

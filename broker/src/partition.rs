@@ -217,7 +217,7 @@ pub(crate) fn commit(
                 Err(_) => partition.ahead.store(true, Ordering::Release),
             }
         }
-        // Nobody listens any more when the connection is gone; the records are durable all the same.
+        // Nobody listens when the connection is gone; the records are durable all the same.
         let _ = sender.send(result);
     });
     log.commit(Unit { appends, done });

@@ -325,7 +325,7 @@ async fn frames_that_use_up_the_budget_together_all_get_done() {
     let running = running().await;
     let mut wire = Wire::to(&running).await;
     create(&mut wire, "large").await;
-    // Each an unknown-topic produce of 20 MiB, begun at the same time on eight connections: together
+    // Eight connections begin a produce of 20 MiB to an unknown topic at the same time: together
     // 160 MiB, of which the budget (a quarter of 256 MiB) holds 64.
     let value = "x".repeat(20 << 20);
     let request = produce("nowhere", batch(None, &[&value]), -1);

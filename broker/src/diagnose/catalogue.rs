@@ -138,7 +138,7 @@ pub const CATALOGUE: &[Diagnosis] = &[
     Diagnosis {
         id: MALFORMED_LOGIN,
         title: "A login message that cannot be read",
-        what_happened: "The messages of the login were out of order or not in the mechanism's form.",
+        what_happened: "The messages of the login were out of order or malformed.",
         how_to_fix: "Check that name and password are not empty, and that the client's \
                      sasl.mechanism is the one its other settings belong to.",
     },

@@ -1,7 +1,7 @@
 //! CreateTopics (19), versions 2 to 7.
 //!
-//! - Durable before the reply. Partitions -1 means `num.partitions`; replication factor is 1 (or -1),
-//!   anything else is INVALID_REPLICATION_FACTOR with a sentence.
+//! - Durable before the reply. Partitions -1 means `num.partitions`; the replication factor is 1 or
+//!   -1, anything else is INVALID_REPLICATION_FACTOR with a sentence.
 //! - `validate_only` checks and creates nothing.
 //! - v5 (KIP-525): the resulting partitions, factor and configurations; v7 (KIP-516): the topic id.
 //! - Manual assignments must name this node only; their number is the number of partitions.

@@ -1,15 +1,15 @@
 //! Fetch (1), versions 4 to 18.
 //!
-//! - Record batches as stored, whole, at least one if any is there; a fetch in the middle of a batch
-//!   gets that batch. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
-//! - If fewer than `min_bytes` are there, waits for appends to these partitions up to `max_wait_ms`.
+//! - Record batches as stored, whole, at least one if any is there; a fetch inside a batch gets all
+//!   of it. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
+//! - If fewer than `min_bytes` are there, waits up to `max_wait_ms` for appends.
 //! - Only durable records are seen.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
-//!   v11 (KIP-392): rack, not needed by one node. v13 (KIP-516): topics by id. v15 (KIP-903): replica
-//!   state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166) concern followers.
+//!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
+//!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166) concern followers.
 //!
-//! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the high
-//! watermark as long as there are no transactions.
+//! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the
+//! high watermark as long as there are no transactions.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! - By time: the first record at or after it, exactly (not the first batch).
 //! - Earliest (-2), latest (-1: the high watermark), and from v7 (KIP-734) max timestamp (-3); v8
-//!   (KIP-405) earliest local (-4), which is the same as earliest as nothing is tiered; v9 (KIP-1005)
+//!   (KIP-405) earliest local (-4), the same as earliest because nothing is tiered; v9 (KIP-1005)
 //!   latest tiered (-5): none; v10: a timeout, not needed as every answer is local.
 //! - v4 (KIP-320): leader epochs are checked.
 //!

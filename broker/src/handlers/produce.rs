@@ -1,7 +1,7 @@
 //! Produce (0), versions 3 to 13.
 //!
 //! - Each partition's record set is one batch of format v2, as Kafka wants it from version 3 on. It
-//!   is checked (length, CRC-32C, counts, codec) and stored byte for byte; its records are not read.
+//!   is checked (length, CRC-32C, counts, codec) and stored byte for byte; its records stay unread.
 //! - acks=all and acks=1 are answered after the sync, acks=0 not at all.
 //! - The batch is in the log's queue when this future is first polled, so the order of requests on
 //!   a connection is the order in the log.
