@@ -30,7 +30,7 @@ topic_configs = { "retention.ms" = "-1" }
 key = "{carrier}"
 time = { template = "{year}-{month}-{day} {sched_dep_time:hhmm}", zone = "America/New_York" }
 types = "string"
-pace = "200/s"
+pace = "40/s"
 
 [[window]]
 name = "bars"

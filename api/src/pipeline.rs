@@ -218,8 +218,8 @@ by = "{carrier}"
         assert_eq!(
             found,
             [
-                "p.toml:8: \"pth\" is not a key or a section here. Fix: is \"path\" meant? Else take \
-              it out"
+                "p.toml:8: \"pth\" is not a key or a section here. Fix: is \"path\" meant? Else \
+                 take it out"
             ]
         );
         let found = problems(&format!("{GOOD}\n[[something_else]]\n"));

@@ -233,13 +233,17 @@ fn verdict(all: &Figures, beats_naive: bool) -> String {
         return "the price never moved, so there is nothing to say".to_owned();
     };
     let percent = skill * 100.0;
-    let p = all.diebold_mariano.map_or("not computable".to_owned(), |t| format!("{:.3}", t.p));
+    let p = match all.diebold_mariano {
+        None => "p is not computable".to_owned(),
+        Some(test) if test.p < 0.001 => "p < 0.001".to_owned(),
+        Some(test) => format!("p = {:.3}", test.p),
+    };
     let says = match (beats_naive, skill > 0.0) {
         (true, _) => "it beats the last value",
         (false, true) => "its lead over the last value may be chance",
         (false, false) => "it does not beat the last value",
     };
-    format!("{says}: skill {percent:+.2} % over {} predictions, p = {p}", all.n)
+    format!("{says}: skill {percent:+.2} % over {} predictions, {p}", all.n)
 }
 
 fn leaks(data: &Data) -> Vec<Value> {

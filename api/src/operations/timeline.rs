@@ -199,8 +199,8 @@ impl Best {
     }
 }
 
-/// A copy of its own: a record is a slice of its whole decompressed batch, and a page of records from
-/// as many batches would keep all of those in memory.
+/// A copy of its own: a record is a slice of its whole decompressed batch, and a page of records
+/// from as many batches would keep all of those in memory.
 fn detached(record: &StoredRecord) -> StoredRecord {
     let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
     StoredRecord {

@@ -6,7 +6,7 @@
 //! - Only durable records are seen.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
-//!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166) concern followers.
+//!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166): followers.
 //!
 //! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the
 //! high watermark as long as there are no transactions.
