@@ -315,10 +315,13 @@ impl Core {
         if end < load.bytes {
             file.set_len(end)?;
         }
+        let unclean = self.folders().is_unclean();
         let mut writer = partition.writer();
         writer.producers = known.producers;
-        writer.dirty = true;
-        writer.folder_dirty = true;
+        // After a clean close all of it was synced, and a sync of every partition would only make
+        // the start slow.
+        writer.dirty |= unclean;
+        writer.folder_dirty |= unclean;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);
         if summary.is_empty() {

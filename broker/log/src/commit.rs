@@ -190,8 +190,7 @@ impl Core {
         for (append, partition) in unit.appends.iter().zip(partitions) {
             self.check_offset(append, &partition, enough)?;
             let next_offset = partition.next_offset.load(Ordering::Acquire);
-            let last_offset =
-                buffer.push(&partition, append).map_err(CommitError::Refused)?;
+            let last_offset = buffer.push(&partition, append).map_err(CommitError::Refused)?;
             partition.next_offset.store(last_offset + 1, Ordering::Release);
             moved.push((partition, next_offset));
         }

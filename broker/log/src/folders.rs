@@ -56,6 +56,10 @@ impl Folders {
         orphans.map(|folder| folder.found.folder.clone()).collect()
     }
 
+    pub fn is_unclean(&self) -> bool {
+        self.unclean
+    }
+
     pub fn forget(&mut self, folder: &str) {
         self.by_name.remove(&folder.to_lowercase());
     }

@@ -1,4 +1,43 @@
-//! The log: journal, segments, index.
+//! The log: what is acknowledged survives a power cut.
+//!
+//! A *unit* (appends to any partitions) joins the *group* that is being filled; one commit thread
+//! writes and syncs a group to the *journal* and answers; a settle thread takes groups to
+//! *segments*, a *checkpoint* syncs those and frees the journal; a feed thread keeps the *view*
+//! (sled) up with what is synced. No network, no async runtime; `odradek-protocol` defines the
+//! batches.
+//!
+//! ```text
+//!            commit            settle              checkpoint            feed
+//!  queued ──────────▶ written ──────────▶ settled ────────────▶ synced ──────────▶ in the view
+//!             synced  (journal)           (segments)            (journal file free)
+//! ```
+//!
+//! Invariants. The code cites them by number where it asserts or depends on them.
+//!
+//! 1. A unit is in one group, whole, or in none; a group counts wholly or not at all.
+//! 2. Nothing is written to a segment before its group is durable in the journal. So whatever a
+//!    segment holds beyond the last checkpoint can be cut and written again from the journal.
+//! 3. checkpointed ≤ settled ≤ synced ≤ written, as group sequences; a partition's high watermark
+//!    moves only forward, and under `Durability::Sync` only after the sync of the group that moves
+//!    it. What open finds valid but unproven is synced before it is shown.
+//! 4. A journal file is used again only when a checkpoint covers all its groups; the file that is
+//!    left is synced, and the new header is durable, before the first group of the new use.
+//! 5. After a failed write or sync of journal or segment nothing more is written: every queued unit
+//!    is refused and the log has to be opened again, which trusts no page that the failed sync may
+//!    have left behind clean: it writes it anew. A full disk is no such failure.
+//! 6. A valid side file means: its segment is whole, and was durable before the side file was
+//!    written. A segment that others follow has one.
+//! 7. The view holds nothing that is not synced, nothing that cannot be rebuilt, and is believed
+//!    only by those who would find the same elsewhere. After an unclean stop of the machine, and
+//!    after any error, it is set aside.
+//! 8. One batch of the view has at most 100 keys.
+//! 9. What segments do not hold yet is in memory: a reader never misses between tail and segments.
+//! 10. Bounds: group 4 MiB, tail cache and unsettled bytes by the options, index cache 64 segments,
+//!     read handles 64, one read 8 MiB.
+//!
+//! Who may call what: `attach` before `start` for all partitions that exist, later for new ones.
+//! Everything else after `start`, from any thread. `commit`, `read_cached`, `ends` never block on
+//! the disk; the rest may.
 
 mod attach;
 mod clean;

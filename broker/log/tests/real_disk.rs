@@ -150,3 +150,121 @@ fn answers_come_in_order_and_after_the_high_watermark_has_moved() {
     assert!(log.stats().groups < 500, "units share groups");
     log.close();
 }
+
+#[test]
+fn readers_beside_a_writer_see_every_batch_once_and_in_order() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = Options::new(dir.path());
+    options.journal_file_bytes = 512 << 10;
+    options.tail_cache_bytes_max = 64 << 10;
+    options.unsettled_bytes_max = 128 << 10;
+    options.disk_reserve_bytes = 0;
+    let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir.path()))).expect("opens");
+    let log = Arc::new(log);
+    let ids: Vec<PartitionId> = (0..3).map(|partition| id(1, partition)).collect();
+    for id in &ids {
+        log.attach(spec(*id, &format!("t-{}", id.partition), false)).expect("attached");
+    }
+    log.start().expect("started");
+    let total: i64 = 1_500;
+    let readers: Vec<_> = (0..6)
+        .map(|reader| (log.clone(), ids[reader % 3], [900, 50_000][reader / 3]))
+        .map(|(log, id, bytes_max)| {
+            std::thread::spawn(move || {
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let (mut offset, mut batches) = (0, 0);
+                while offset < total * 2 && Instant::now() < deadline {
+                    let read = match log.read_cached(id, offset, bytes_max) {
+                        Cached::Hit(read) => read,
+                        Cached::Miss => log.read(id, offset, bytes_max).expect("readable"),
+                        Cached::AtEnd => {
+                            std::thread::yield_now();
+                            continue;
+                        }
+                    };
+                    for batch in read.each_batch() {
+                        let header = odradek_protocol::batch::validate(&batch).expect("whole");
+                        assert_eq!(header.base_offset, offset, "next in order");
+                        offset = header.last_offset() + 1;
+                        batches += 1;
+                    }
+                    assert_eq!(read.next_offset, offset);
+                }
+                assert_eq!(batches, total, "all of them");
+            })
+        })
+        .collect();
+    let (sender, receiver) = mpsc::channel();
+    for turn in 0..total {
+        if turn >= 40 {
+            receiver.recv_timeout(Duration::from_secs(60)).expect("answered");
+        }
+        let sender = sender.clone();
+        let appends = ids.iter().map(|id| Append {
+            partition: *id,
+            base_offset: turn * 2,
+            leader_epoch: 1,
+            batches: batch(turn, &["a", "b"], (turn % 7) as usize * 150),
+        });
+        log.commit(Unit {
+            appends: appends.collect(),
+            done: Box::new(move |result| {
+                result.expect("durable");
+                let _ = sender.send(());
+            }),
+        });
+    }
+    for reader in readers {
+        reader.join().expect("a reader's checks hold");
+    }
+    assert_eq!(log.failed(), None);
+    log.close();
+}
+
+#[test]
+fn retention_lets_whole_segments_go_by_time_and_by_size() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (log, _) = open(dir.path());
+    let a = id(1, 0);
+    log.attach(spec(a, "t-0", false)).expect("attached");
+    log.start().expect("started");
+    for turn in 0..100 {
+        commit(&log, a, turn * 2, batch(turn * 1000, &["k", "l"], 2_500));
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Settled: all but what is left in the last, unsealed segment.
+    while log.ends(a).expect("attached").segments < 6 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let ends = log.ends(a).expect("attached");
+    assert!(ends.bytes > 500_000 && ends.segments >= 6, "{ends:?}");
+    assert_eq!(ends.max_timestamp_ms, 99_001);
+    assert_eq!(log.retention(a, 100_000, Some(-1), Some(-1)), None, "-1 is no limit");
+    let by_size = log.retention(a, 100_000, None, Some(250_000)).expect("too large");
+    // Two segments of 19 batches: without a third, less than the limit would be left.
+    assert_eq!(by_size, 76);
+    let by_time = log.retention(a, 100_000, Some(30_000), None).expect("too old");
+    // Batches of turns up to 69 are older than 30 s, and a segment holds about 19 of them.
+    assert!((100..=140).contains(&by_time), "{by_time}");
+    log.trim(a, by_time);
+    let ends = log.ends(a).expect("attached");
+    assert_eq!(ends.log_start_offset, by_time);
+    assert!(ends.bytes < 300_000, "{ends:?}");
+    // Everything has run out: the active segment is sealed for it, and goes next time.
+    let end = ends.log_end_offset;
+    let mut start = None;
+    while start != Some(end) && Instant::now() < deadline {
+        start = log.retention(a, 10_000_000, Some(1), None).or(start);
+        std::thread::yield_now();
+    }
+    assert_eq!(start, Some(end));
+    log.trim(a, end);
+    let files = || std::fs::read_dir(dir.path().join("t-0")).expect("there").count();
+    while files() > 2 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(files(), 2, "metadata, and one side file for the producers in it");
+    commit(&log, a, end, batch(1, &["k"], 10));
+    assert_eq!(all(&log, a).len(), 1);
+    log.close();
+}

@@ -18,6 +18,8 @@ use crate::types::*;
 use crate::view::MemoryViews;
 use crate::wire;
 
+/// Base offset, last offset and the bytes as they must be stored.
+type Stored = (i64, i64, Bytes);
 type Answer = Arc<Mutex<Option<Result<(), CommitError>>>>;
 
 pub struct World {
@@ -42,14 +44,14 @@ pub struct Model {
     pub keyed: bool,
     pub log_start_offset: i64,
     /// Acknowledged batches as they must be stored, with base and last offset.
-    pub acked: Vec<(i64, i64, Bytes)>,
+    pub acked: Vec<Stored>,
     /// Next offset as the broker counts, with what is in flight.
     pub next_offset: i64,
     pub segment_bytes_max: u64,
 }
 
 pub struct PendingUnit {
-    pub appends: Vec<(PartitionId, Vec<(i64, i64, Bytes)>)>,
+    pub appends: Vec<(PartitionId, Vec<Stored>)>,
     pub answer: Answer,
 }
 
