@@ -375,6 +375,18 @@ impl Core {
         self.refuse_all(&mut committer, error);
     }
 
+    /// The commit thread may be gone: what is queued is refused from here, and nothing more is
+    /// taken.
+    pub fn refuse_after_panic(&self) {
+        let units = {
+            let mut queue = self.queue();
+            queue.open = false;
+            std::mem::take(&mut queue.units)
+        };
+        let reason = self.failed().unwrap_or_default();
+        units.into_iter().for_each(|unit| (unit.done)(Err(CommitError::Failed(reason.clone()))));
+    }
+
     fn count_group(&self, group: &Group, time: Duration) {
         let seconds = time.as_secs_f64();
         let bytes = group.bytes.len() as u64;

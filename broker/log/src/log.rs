@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -105,7 +106,14 @@ impl Log {
         let spawn = |name: &str, run: fn(&Core)| {
             let core = self.core.clone();
             let thread = std::thread::Builder::new().name(format!("log-{name}"));
-            thread.spawn(move || run(&core)).map_err(open_error("starting a thread"))
+            let guarded = move || {
+                // A broken assertion is an end of the incarnation too: nobody waits for ever.
+                if catch_unwind(AssertUnwindSafe(|| run(&core))).is_err() {
+                    core.fail("a thread of the log", &"panicked");
+                    core.refuse_after_panic();
+                }
+            };
+            thread.spawn(guarded).map_err(open_error("starting a thread"))
         };
         threads.push(spawn("commit", run_commit)?);
         threads.push(spawn("settle", run_settle)?);

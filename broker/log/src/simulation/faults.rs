@@ -10,7 +10,7 @@ use crate::types::{CommitError, Durability};
 
 #[test]
 fn a_failed_sync_ends_the_incarnation_and_loses_nothing_that_was_answered() {
-    each_seed("failed sync", 16, |seed| {
+    each_seed("failed sync", 10, |seed| {
         let mut world = World::new(seed);
         for _ in 0..world.random.random_range(1..200) {
             world.append();
@@ -182,7 +182,7 @@ fn a_producer_cannot_forge_a_group() {
 
 #[test]
 fn an_erring_view_is_set_aside_and_built_anew_behind_the_running_log() {
-    each_seed("views", 3, |seed| {
+    each_seed("views", 2, |seed| {
         let mut world = World::new(seed);
         for turn in 0..300 {
             world.append();

@@ -10,7 +10,7 @@ const STEPS: usize = 600;
 
 #[test]
 fn what_was_acknowledged_survives_any_crash_and_nothing_else_is_shown() {
-    each_seed("crashes", 16, |seed| {
+    each_seed("crashes", 8, |seed| {
         let mut world = World::new(seed);
         for _ in 0..STEPS {
             match world.random.random_range(0..100) {
