@@ -6,6 +6,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::query::{Format, Row};
 use crate::operations::filter::Object;
@@ -74,9 +75,14 @@ impl Shape {
 
 /// The first piece is made before the answer begins, so that what is wrong from the start still
 /// gets its own status.
-pub async fn streamed(reader: Reader, shape: Shape, limit: Option<usize>) -> Result<Body, Failure> {
+pub async fn streamed(
+    reader: Reader,
+    permit: OwnedSemaphorePermit,
+    shape: Shape,
+    limit: Option<usize>,
+) -> Result<Body, Failure> {
     let left = limit.unwrap_or(usize::MAX);
-    let mut writing = Writing { reader, shape, left, is_first: true, done: false };
+    let mut writing = Writing { reader, _permit: permit, shape, left, is_first: true, done: false };
     let mut first = Vec::new();
     writing.shape.begin(&mut first);
     writing.fill(&mut first).await?;
@@ -92,6 +98,8 @@ pub async fn streamed(reader: Reader, shape: Shape, limit: Option<usize>) -> Res
 
 struct Writing {
     reader: Reader,
+    /// Given back when the answer ends, or its client goes.
+    _permit: OwnedSemaphorePermit,
     shape: Shape,
     left: usize,
     is_first: bool,

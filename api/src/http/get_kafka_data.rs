@@ -52,8 +52,9 @@ async fn answer(
             .hint("in pipeline.toml: [GetKafkaData] and below it topic = \"stocks\"")
     })?;
     let range = narrow(Range::all(&topic, now_ms()));
+    let permit = shared.limits.reader().await?;
     let reader = range::open(shared.services.client(principal), range).await?;
-    let mut response = Response::new(streamed(reader, Shape::Values, None).await?);
+    let mut response = Response::new(streamed(reader, permit, Shape::Values, None).await?);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod body;
 pub mod drafts;
 pub mod get_kafka_data;
+pub mod limits;
 pub mod metrics;
 pub mod problem;
 pub mod query;
@@ -34,13 +35,11 @@ use crate::console;
 use crate::services::Services;
 use problem::Problem;
 
-/// A request body is held in memory while it is taken apart.
-pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 /// What every handler may need. Clones are handles of the same.
 #[derive(Clone)]
 pub struct Shared {
     pub services: Arc<dyn Services>,
+    pub limits: Arc<limits::Limits>,
     pub remembered: Arc<auth::Remembered>,
     pub counters: Arc<metrics::Counters>,
     /// True once the server is asked to stop: streams end then.
@@ -51,6 +50,7 @@ impl Shared {
     pub fn new(services: Arc<dyn Services>, stopping: watch::Receiver<bool>) -> Self {
         Self {
             services,
+            limits: Arc::default(),
             remembered: Arc::default(),
             counters: Arc::new(metrics::Counters::new()),
             stopping,
@@ -90,7 +90,7 @@ pub fn router(shared: Shared) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
         .layer(from_fn_with_state(shared.clone(), metrics::count))
         .layer(from_fn(console::security_headers))
         .with_state(shared)

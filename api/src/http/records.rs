@@ -1,7 +1,7 @@
 //! `GET` and `POST /api/v1/topics/{topic}/records`.
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -24,7 +24,7 @@ pub async fn read(
     State(shared): State<Shared>,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
-    query: Result<Query<RangeQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<RangeQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|e| wrong_query(&e.body_text()))?;
@@ -32,6 +32,7 @@ pub async fn read(
     let range = query::range(&topic, &query, format, now_ms())?;
     let fields = query::fields(query.fields.as_deref())?;
     let limit = query::limit(query.limit)?;
+    let permit = shared.limits.reader().await?;
     let client = shared.services.client(&principal);
     let body = if format == Format::Json {
         let limit = query::page_limit(limit.unwrap_or(PAGE_RECORDS_DEFAULT))?;
@@ -41,7 +42,8 @@ pub async fn read(
             let detail = "a cursor continues a JSON page; NDJSON and CSV hold the whole range";
             return Err(Problem::bad_request(detail).hint("leave the cursor out, or accept JSON"));
         }
-        streamed(range::open(client, range).await?, Shape::new(format, fields), limit).await?
+        let reader = range::open(client, range).await?;
+        streamed(reader, permit, Shape::new(format, fields), limit).await?
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -77,17 +79,20 @@ pub async fn write(
     State(shared): State<Shared>,
     Extension(principal): Extension<Principal>,
     Path(topic): Path<String>,
-    Query(query): Query<DraftQuery>,
+    query: Result<Query<DraftQuery>, QueryRejection>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let body = body.map_err(|e| {
-        Problem::new(e.status(), e.body_text()).hint("send at most 16 MiB in one request")
+    let Query(query) = query.map_err(|e| {
+        Problem::bad_request(e.body_text()).hint("known: key, timestamp, partition, envelope")
     })?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let drafts = drafts::parse(kind, &body, &query, now_ms())?;
     let client = shared.services.client(&principal);
-    let written = write_records::write(&*client, &topic, drafts).await?;
+    let write = async |body: Bytes| {
+        let drafts = drafts::parse(kind, &body, &query, now_ms())?;
+        Ok(write_records::write(&*client, &topic, drafts).await?)
+    };
+    let written = shared.limits.with_body(&headers, body, write).await?;
     let rejected = written.iter().filter(|result| result.is_err()).count();
     let accepted = written.len() - rejected;
     let results: Vec<Value> = written

@@ -370,6 +370,20 @@ async fn records_that_are_posted_come_back_with_their_place_and_are_read_again()
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
+    let server = Server::new(&[]);
+    let path = "/api/v1/topics/t/records";
+    let length = (super::limits::BODY_BYTES_MAX + 1).to_string();
+    let headers = [("content-type", "text/plain"), ("content-length", length.as_str())];
+    let response = server.send(local("POST", path, &headers, "")).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // Without an announced length it is cut where the bound is.
+    let body = "x".repeat(super::limits::BODY_BYTES_MAX + 1);
+    let response = server.send(local("POST", path, &headers[..1], &body)).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn topics_are_created_listed_and_deleted() {
     let server = Server::new(&[]);
     let kind = [("content-type", "application/json")];

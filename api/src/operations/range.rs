@@ -7,7 +7,7 @@ use odradek_broker::client::{Client, StoredRecord, TopicInfo};
 use super::cursor::{Cursor, Order, topic_tag};
 use super::filter::Filter;
 use super::merge::Merge;
-use super::timeline::Timeline;
+use super::timeline::{Bounds, Timeline, bytes_of};
 use super::{Failure, Outcome};
 
 /// A page has at most this many records.
@@ -15,7 +15,9 @@ pub const PAGE_RECORDS_MAX: usize = 10_000;
 pub const PAGE_RECORDS_DEFAULT: usize = 1000;
 /// How many records of exact time order are gathered at once when a whole range is streamed: a log
 /// whose times are shuffled is read once for each such page.
-const STREAM_PAGE_RECORDS: usize = 20_000;
+const STREAM_BOUNDS: Bounds = Bounds { records_max: 20_000, bytes_max: 4 * 1024 * 1024 };
+/// A page of large records ends before its limit.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Range {
@@ -110,8 +112,7 @@ impl Reader {
             Engine::Merge(merge) => merge.next().await,
             Engine::Time { timeline, page, more } => {
                 if page.as_slice().is_empty() && *more {
-                    let (records, follows) =
-                        timeline.page(STREAM_PAGE_RECORDS, self.now_ms).await?;
+                    let (records, follows) = timeline.page(STREAM_BOUNDS, self.now_ms).await?;
                     (*page, *more) = (records.into_iter(), follows);
                 }
                 Ok(page.next())
@@ -124,15 +125,18 @@ impl Reader {
         let (records, order, last, positions, more) = match self.engine {
             Engine::Merge(mut merge) => {
                 let mut records = Vec::new();
-                while records.len() < limit {
-                    let Some(record) = merge.next().await? else { break };
-                    records.push(record);
+                let mut bytes = 0;
+                while records.len() < limit && bytes < PAGE_BYTES_MAX {
+                    let Some((partition, record)) = merge.next().await? else { break };
+                    bytes += bytes_of(&record);
+                    records.push((partition, record));
                 }
                 let more = !merge.is_exhausted();
                 (records, Order::Offset, None, merge.positions(), more)
             }
             Engine::Time { ref mut timeline, .. } => {
-                let (records, more) = timeline.page(limit, self.now_ms).await?;
+                let bounds = Bounds { records_max: limit, bytes_max: PAGE_BYTES_MAX };
+                let (records, more) = timeline.page(bounds, self.now_ms).await?;
                 let positions = timeline.positions.clone();
                 (records, timeline.order(), timeline.after, positions, more)
             }
@@ -246,6 +250,26 @@ mod tests {
             read.sort_unstable();
             let expected: Vec<_> = sorted.iter().copied().filter(|p| p.0 >= 200).collect();
             assert_eq!(read, expected, "{limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_large_records_ends_early_and_the_next_goes_on() {
+        let fake = Arc::new(Fake::with_topic("t", 2));
+        let large = "x".repeat(PAGE_BYTES_MAX / 3);
+        for at_ms in [5, 3, 1, 4, 2, 0] {
+            fake.append("t", i32::try_from(at_ms % 2).expect("small"), at_ms, None, &large);
+        }
+        let mut expected = fake.places("t");
+        expected.sort_unstable();
+        for order in [Order::TimeAscending, Order::TimeDescending, Order::Offset] {
+            let range = Range { order, ..Range::all("t", 0) };
+            let reader = open(fake.clone(), range.clone()).await.expect("opens");
+            let first = reader.page(1000).await.expect("reads");
+            assert!((2..=3).contains(&first.records.len()), "{}", first.records.len());
+            let mut read = pages(&fake, &range, 1000).await;
+            read.sort_unstable();
+            assert_eq!(read, expected, "{order:?}");
         }
     }
 

@@ -19,8 +19,6 @@ use super::cursor::{Order, Place};
 use super::filter::Filter;
 
 const STEP_BYTES: usize = 256 * 1024;
-/// A page holds at most about this much, whatever its `limit`.
-const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const FIRST_STRETCH_MS: i64 = 60_000;
 
 pub struct Timeline {
@@ -36,6 +34,13 @@ pub struct Timeline {
     pub positions: Vec<i64>,
 }
 
+/// How much a page may hold; one record goes in whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub records_max: usize,
+    pub bytes_max: usize,
+}
+
 impl Timeline {
     pub fn order(&self) -> Order {
         if self.descending { Order::TimeDescending } else { Order::TimeAscending }
@@ -44,12 +49,12 @@ impl Timeline {
     /// The next page, and whether more may follow. Moves `after` and `positions` on.
     pub async fn page(
         &mut self,
-        limit: usize,
+        bounds: Bounds,
         now_ms: i64,
     ) -> Outcome<(Vec<(i32, StoredRecord)>, bool)> {
-        let mut best = Best::new(self.descending, limit);
+        let mut best = Best::new(self.descending, bounds);
         if self.descending {
-            self.look_back(&mut best, limit, now_ms).await?;
+            self.look_back(&mut best, bounds, now_ms).await?;
         } else {
             let from_ms = self.after.map_or(self.from_ms, |(timestamp_ms, ..)| timestamp_ms);
             let mut positions = self.positions.clone();
@@ -64,20 +69,20 @@ impl Timeline {
         Ok((records, more))
     }
 
-    async fn look_back(&self, best: &mut Best, limit: usize, now_ms: i64) -> Outcome<()> {
+    async fn look_back(&self, best: &mut Best, bounds: Bounds, now_ms: i64) -> Outcome<()> {
         let to_ms = self.after.map_or(self.to_ms, |(at_ms, ..)| at_ms.saturating_add(1));
         let newest_ms = to_ms.min(now_ms);
         let mut stretch_ms = FIRST_STRETCH_MS;
         loop {
             let from_ms = newest_ms.saturating_sub(stretch_ms).max(self.from_ms);
-            *best = Best::new(true, limit);
+            *best = Best::new(true, bounds);
             self.look(best, from_ms, to_ms, &mut self.positions.clone()).await?;
             if best.bound.is_some() || from_ms == self.from_ms {
                 return Ok(());
             }
             stretch_ms = stretch_ms.saturating_mul(8);
             if stretch_ms == i64::MAX {
-                *best = Best::new(true, limit);
+                *best = Best::new(true, bounds);
                 return self.look(best, self.from_ms, to_ms, &mut self.positions.clone()).await;
             }
         }
@@ -137,10 +142,10 @@ impl Timeline {
     }
 }
 
-/// The first `limit` records seen so far, in the order asked for.
+/// The first records seen so far, in the order asked for, as many as the bounds allow.
 struct Best {
     descending: bool,
-    limit: usize,
+    bounds: Bounds,
     bytes: usize,
     /// By place, negated bit by bit when descending: that reverses the order of integers.
     kept: BTreeMap<Place, StoredRecord>,
@@ -151,9 +156,9 @@ struct Best {
 }
 
 impl Best {
-    fn new(descending: bool, limit: usize) -> Self {
+    fn new(descending: bool, bounds: Bounds) -> Self {
         let (kept, low) = (BTreeMap::new(), BTreeMap::new());
-        Self { descending, limit: limit.max(1), bytes: 0, kept, bound: None, low }
+        Self { descending, bounds, bytes: 0, kept, bound: None, low }
     }
 
     fn turn(&self, (timestamp_ms, partition, offset): Place) -> Place {
@@ -171,7 +176,8 @@ impl Best {
         }
         self.bytes += bytes_of(&record);
         self.kept.insert(place, detached(&record));
-        while self.kept.len() > self.limit || (self.bytes > PAGE_BYTES_MAX && self.kept.len() > 1) {
+        let Bounds { records_max, bytes_max } = self.bounds;
+        while self.kept.len() > 1 && (self.kept.len() > records_max || self.bytes > bytes_max) {
             let (place, record) = self.kept.pop_last().expect("more than one is kept");
             self.bytes -= bytes_of(&record);
             self.bound = Some(place);
@@ -212,7 +218,7 @@ fn detached(record: &StoredRecord) -> StoredRecord {
     }
 }
 
-fn bytes_of(record: &StoredRecord) -> usize {
+pub fn bytes_of(record: &StoredRecord) -> usize {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers: usize = record.headers.iter().map(|(key, value)| key.len() + length(value)).sum();
     // The struct itself and its place in the map.
