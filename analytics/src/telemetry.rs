@@ -155,8 +155,9 @@ impl Telemetry {
             lag: self.lag.with_label_values(labels),
             running: self.running.with_label_values(labels),
             files: self.files.with_label_values(labels),
-            training_seconds: self.training_seconds.with_label_values(labels),
-            skill: self.skill.with_label_values(labels),
+            training_seconds: self.training_seconds.clone(),
+            skill: self.skill.clone(),
+            name: name.to_owned(),
             status: Arc::new(Mutex::new(status)),
         }
     }
@@ -176,8 +177,10 @@ pub(crate) struct Probe {
     pub lag: IntGauge,
     pub running: IntGauge,
     pub files: IntCounter,
-    pub training_seconds: prometheus::Gauge,
-    pub skill: prometheus::Gauge,
+    /// Of models only: a 0 for other processors would say something that is not so.
+    training_seconds: GaugeVec,
+    skill: GaugeVec,
+    name: String,
     status: Arc<Mutex<ProcessorStatus>>,
 }
 
@@ -199,6 +202,14 @@ impl Probe {
 
     pub(crate) fn set_detail(&self, detail: String) {
         self.update(|status| status.detail = Some(detail));
+    }
+
+    pub(crate) fn set_training_seconds(&self, seconds: f64) {
+        self.training_seconds.with_label_values(&[self.name.as_str()]).set(seconds);
+    }
+
+    pub(crate) fn set_skill(&self, skill: Option<f64>) {
+        self.skill.with_label_values(&[self.name.as_str()]).set(skill.unwrap_or(f64::NAN));
     }
 
     pub(crate) fn set_lag(&self, lag: i64) {

@@ -83,6 +83,7 @@ pub(crate) struct Model {
 
 /// What the head checkpoint keeps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct State {
     replay_from: BTreeMap<i32, i64>,
     /// Training rows seen since the beginning.
@@ -93,6 +94,7 @@ struct State {
     model_parts: usize,
     model_bytes: usize,
     widths: Widths,
+    skill: Option<f64>,
     verdict: String,
     pending: BTreeMap<String, Vec<Pending>>,
     rolling: Rolling,
@@ -242,8 +244,9 @@ impl Model {
             verdict = trained.verdict,
             "model trained"
         );
-        self.probe.training_seconds.set(trained.seconds);
-        self.probe.skill.set(trained.skill.unwrap_or(f64::NAN));
+        self.probe.set_training_seconds(trained.seconds);
+        self.probe.set_skill(trained.skill);
+        self.state.skill = trained.skill;
         self.probe.set_detail(trained.verdict.clone());
         self.state.version += 1;
         self.state.widths = trained.widths;
@@ -306,6 +309,7 @@ impl Machine for Model {
         }
         if !self.state.verdict.is_empty() {
             self.probe.set_detail(self.state.verdict.clone());
+            self.probe.set_skill(self.state.skill);
         }
         Ok(())
     }
