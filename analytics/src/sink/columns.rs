@@ -3,8 +3,9 @@
 //! Every row has `partition`, `offset`, `timestamp` (µs, UTC) and `key`; then one nullable
 //! column per JSON field, nested objects flattened with dots. A field's type is that of its first
 //! values and only ever widens: int64 → double → text, bool → text. A field called like one of the
-//! fixed columns gets the prefix `value_`. An array of objects becomes one row each, numbered in the
-//! column `row`. What is not JSON of these shapes is kept whole, as text, in the column `value`.
+//! fixed columns gets the prefix `value_`. An array of objects becomes one row each, numbered in
+//! the column `row`. What is not JSON of these shapes is kept whole, as text, in the column
+//! `value`.
 
 use std::sync::Arc;
 
