@@ -45,20 +45,7 @@ fn main() {
 
 fn run(dir: &str, load: &Load, total: usize) {
     let began = Instant::now();
-    let disk = Arc::new(RealDisk::new(dir));
-    let mut options = Options::new(dir);
-    options.disk_reserve_bytes = 0;
-    let (log, _) = Log::open(options, disk).expect("opens");
-    let ids: Vec<PartitionId> = (0..PARTITIONS)
-        .map(|partition| PartitionId { topic_id: Uuid::from_u128(1), partition })
-        .collect();
-    for id in &ids {
-        let folder = format!("bench-{}", id.partition);
-        let settings = PartitionSettings::default();
-        let spec = PartitionSpec { id: *id, folder, keyed: false, log_start_offset: 0, settings };
-        log.attach(spec).expect("attached");
-    }
-    log.start().expect("started");
+    let (log, ids) = start(dir);
     let started_ms = began.elapsed().as_secs_f64() * 1e3;
     let pieces = (load.unit_bytes / CHUNK_BYTES).max(1);
     let (batch, records) = batch(load.unit_bytes / pieces);
@@ -94,13 +81,19 @@ fn run(dir: &str, load: &Load, total: usize) {
     }
     let seconds = began.elapsed().as_secs_f64();
     let stats = log.stats();
+    // As after a kill: whatever the last checkpoint does not cover comes from the journal.
+    drop(log);
+    let began = Instant::now();
+    let (log, _) = start(dir);
+    let restarted_ms = began.elapsed().as_secs_f64() * 1e3;
     log.close();
     let megabytes = total as f64 / 1e6;
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{:22} {:6.0} MB/s | group mean {:5.2} ms, {:4.0} KiB | unit p50 {:5.2} p99 {:6.2} max \
-         {:6.1} ms | CPU {:4.2} ms/MB | peak memory {:3} MiB | start {:.0} ms",
+         {:6.1} ms | CPU {:4.2} ms/MB | peak memory {:3} MiB | start {:.0} ms, \
+         after a kill {:.0} ms",
         load.name,
         megabytes / seconds,
         stats.sync_seconds_sum * 1e3 / stats.groups as f64,
@@ -111,7 +104,25 @@ fn run(dir: &str, load: &Load, total: usize) {
         (cpu() - cpu_before) * 1e3 / megabytes,
         memory_peak_mib(),
         started_ms,
+        restarted_ms,
     );
+}
+
+fn start(dir: &str) -> (Log, Vec<PartitionId>) {
+    let mut options = Options::new(dir);
+    options.disk_reserve_bytes = 0;
+    let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir))).expect("opens");
+    let ids: Vec<PartitionId> = (0..PARTITIONS)
+        .map(|partition| PartitionId { topic_id: Uuid::from_u128(1), partition })
+        .collect();
+    for id in &ids {
+        let folder = format!("bench-{}", id.partition);
+        let settings = PartitionSettings::default();
+        let spec = PartitionSpec { id: *id, folder, keyed: false, log_start_offset: 0, settings };
+        log.attach(spec).expect("attached");
+    }
+    log.start().expect("started");
+    (log, ids)
 }
 
 /// One batch of about so many bytes with records of 1 KiB, and how many those are.
