@@ -217,10 +217,8 @@ by = "{carrier}"
         let found = problems(&GOOD.replace("path =", "pth ="));
         assert_eq!(
             found,
-            [
-                "p.toml:8: \"pth\" is not a key or a section here. Fix: is \"path\" meant? Else \
-                 take it out"
-            ]
+            ["p.toml:8: \"pth\" is not a key or a section here. Fix: is \"path\" meant? Else \
+                 take it out"]
         );
         let found = problems(&format!("{GOOD}\n[[something_else]]\n"));
         assert!(found[0].ends_with("Fix: take it out"), "{found:?}");
