@@ -23,7 +23,9 @@ impl Admin for Local {
     }
 
     async fn delete_topic(&self, name: &str) -> Result<()> {
-        topic_changes::delete(&self.broker.core(), name).await.map_err(refused)
+        let core = self.broker.core();
+        self.topic_of(&core, name)?;
+        topic_changes::delete(&core, name).await.map_err(refused)
     }
 
     async fn groups(&self) -> Result<Vec<GroupInfo>> {

@@ -59,7 +59,7 @@ impl Local {
         Self { broker, principal }
     }
 
-    fn topic_of(&self, core: &Core, topic: &str) -> Result<Arc<Topic>> {
+    pub(super) fn topic_of(&self, core: &Core, topic: &str) -> Result<Arc<Topic>> {
         let found = core.topics.by_name(topic);
         found.ok_or_else(|| ClientError::UnknownTopicOrPartition(topic.to_owned()))
     }
@@ -103,7 +103,6 @@ async fn created(core: &Arc<Core>, wanted: &Wanted) -> Result<Arc<Topic>> {
 pub(super) fn refused((error, why): Refusal) -> ClientError {
     match error {
         ResponseError::KafkaStorageError => ClientError::Unavailable(why),
-        ResponseError::UnknownTopicOrPartition => ClientError::UnknownTopicOrPartition(why),
         _ => ClientError::Refused(why),
     }
 }
