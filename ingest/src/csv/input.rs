@@ -84,7 +84,7 @@ impl Input {
         let counted =
             Counted { inner: self.raw(start)?, consumed_bytes: Arc::clone(&self.consumed_bytes) };
         let mut text: Box<dyn Read + Send> = if self.gzip {
-            // Read ahead little: what is read counts as progress, and 4 KiB hold a few hundred rows.
+            // Little is read ahead, because what was read counts as progress.
             Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(4 << 10, counted)))
         } else {
             Box::new(counted)
