@@ -240,12 +240,24 @@ async fn watch_incarnation(broker: Broker) {
     const PAUSE_MAX: Duration = Duration::from_secs(30);
     let mut pause = LOOK_EVERY;
     let mut stopping = broker.stopping();
+    let mut was_full = false;
     loop {
         tokio::select! {
             _ = stopping.changed() => return,
             () = tokio::time::sleep(pause) => {}
         }
         let core = broker.core();
+        let stats = core.log.stats();
+        match (was_full, stats.full) {
+            (false, true) => tracing::error!(
+                free_bytes = stats.disk_free_bytes,
+                "the disk is full: appends are refused until there is room, reads go on; delete \
+                 topics, shorten retention, or lower odradek.disk.reserve.bytes"
+            ),
+            (true, false) => tracing::info!("the disk has room again; appends go on"),
+            _ => {}
+        }
+        was_full = stats.full;
         let Some(why) = core.log.failed() else {
             pause = LOOK_EVERY;
             continue;
