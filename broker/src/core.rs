@@ -144,7 +144,7 @@ impl Core {
             topics,
             users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
             groups,
-            cluster_id: restored.cluster.map(|c| c.id).unwrap_or_default(),
+            cluster_id: cluster_id(&config, restored.cluster),
             config,
             offsets,
             state,
@@ -456,6 +456,11 @@ fn log_options(config: &Config) -> Options {
         disk_reserve_bytes: config.disk_reserve_bytes,
         ..Options::new(&config.log_dir)
     }
+}
+
+/// `odradek.cluster.id`, or what was made at the first start.
+fn cluster_id(config: &Config, made: Option<ClusterRecord>) -> String {
+    config.cluster_id.clone().or(made.map(|cluster| cluster.id)).unwrap_or_default()
 }
 
 fn group_settings(config: &Config) -> GroupSettings {

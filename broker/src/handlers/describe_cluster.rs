@@ -4,7 +4,7 @@
 //! - v1 (KIP-919): endpoint type; only brokers (1) are here, so asking for controllers (2) is
 //!   UNSUPPORTED_ENDPOINT_TYPE. v2 (KIP-1073): fenced brokers, of which there are none.
 //!
-//! Left out: racks.
+//! Left out: nothing.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -35,7 +35,8 @@ pub(crate) async fn handle(
         DescribeClusterBroker::default()
             .with_broker_id(node)
             .with_host(StrBytes::from_string(host))
-            .with_port(i32::from(port)),
+            .with_port(i32::from(port))
+            .with_rack(context.rack()),
     ];
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = authorised::CLUSTER;

@@ -7,7 +7,7 @@
 //! - v10 (KIP-516): topic ids; v12: asking by id. v8 to v10 carry authorised operations.
 //! - `__odradek_state` holds the users' verifiers and is never shown.
 //!
-//! Left out: racks.
+//! Left out: nothing.
 
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ pub(crate) async fn handle(
             MetadataResponseBroker::default()
                 .with_node_id(node)
                 .with_host(StrBytes::from_string(host))
-                .with_port(i32::from(port)),
+                .with_port(i32::from(port))
+                .with_rack(if context.version >= 1 { context.rack() } else { None }),
         ])
         .with_controller_id(node)
         .with_topics(topics);
@@ -142,5 +143,9 @@ fn leader_epoch(version: i16, epoch: i32) -> i32 {
 impl Context {
     pub(crate) fn node(&self) -> BrokerId {
         BrokerId(self.core.config.node_id)
+    }
+
+    pub(crate) fn rack(&self) -> Option<StrBytes> {
+        self.core.config.rack.clone().map(StrBytes::from_string)
     }
 }
