@@ -50,7 +50,9 @@ pub(crate) struct Api {
     /// Only Produce: its appends are handed to the log in the order of the requests, and the
     /// waiting for the sync overlaps.
     pub worked_ahead: bool,
-    /// What it leaves out stands in the header of its file.
+    /// Fields and behaviours of Kafka's that are deliberately not done, each a clause that says
+    /// which and why; the page of `compatibility` shows them.
+    pub left_out: &'static [&'static str],
     pub handler: fn(Context, Bytes) -> Answer,
 }
 
@@ -65,6 +67,7 @@ macro_rules! api {
             newest: $newest,
             before_login: false,
             worked_ahead: false,
+            left_out: &[],
             handler: |context, body| {
                 Box::pin(async move {
                     let request = decode::<messages::$request>(&context, body)?;
@@ -80,13 +83,41 @@ macro_rules! api {
 
 /// In the order of their keys.
 pub(crate) const APIS: &[Api] = &[
-    api!(produce::ProduceRequest, 3..=13, worked_ahead = true),
-    api!(fetch::FetchRequest, 4..=18),
+    api!(
+        produce::ProduceRequest,
+        3..=13,
+        worked_ahead = true,
+        left_out = &[
+            "transactional batches are refused with INVALID_TXN_STATE",
+            "CurrentLeader and NodeEndpoints are never set: the one node leads everything",
+        ]
+    ),
+    api!(
+        fetch::FetchRequest,
+        4..=18,
+        left_out = &[
+            "a follower's fetch (ReplicaId other than -1) is refused: there are no followers",
+            "CurrentLeader, NodeEndpoints, SnapshotId and DivergingEpoch are never set: one node",
+            "PreferredReadReplica is always -1: there is one replica",
+        ]
+    ),
     api!(list_offsets::ListOffsetsRequest, 1..=10),
     api!(metadata::MetadataRequest, 0..=13),
-    api!(offset_commit::OffsetCommitRequest, 2..=9),
-    api!(offset_fetch::OffsetFetchRequest, 1..=9),
-    api!(find_coordinator::FindCoordinatorRequest, 0..=6),
+    api!(
+        offset_commit::OffsetCommitRequest,
+        2..=9,
+        left_out = &["version 10 (topic ids): the message library has only its reply"]
+    ),
+    api!(
+        offset_fetch::OffsetFetchRequest,
+        1..=9,
+        left_out = &["version 10 (topic ids): the message library has only its reply"]
+    ),
+    api!(
+        find_coordinator::FindCoordinatorRequest,
+        0..=6,
+        left_out = &["coordinators of transactions and share groups are INVALID_REQUEST"]
+    ),
     api!(join_group::JoinGroupRequest, 0..=9),
     api!(heartbeat::HeartbeatRequest, 0..=4),
     api!(leave_group::LeaveGroupRequest, 0..=5),
@@ -94,16 +125,42 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_groups::DescribeGroupsRequest, 0..=6),
     api!(list_groups::ListGroupsRequest, 0..=5),
     api!(sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
-    api!(api_versions::ApiVersionsRequest, 0..=4, before_login = true),
+    api!(
+        api_versions::ApiVersionsRequest,
+        0..=4,
+        before_login = true,
+        left_out = &["features: none are listed"]
+    ),
     api!(create_topics::CreateTopicsRequest, 2..=7),
     api!(delete_topics::DeleteTopicsRequest, 1..=6),
-    api!(init_producer_id::InitProducerIdRequest, 0..=5),
-    api!(describe_configs::DescribeConfigsRequest, 1..=4),
-    api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
+    api!(
+        init_producer_id::InitProducerIdRequest,
+        0..=5,
+        left_out = &["transactional ids are refused with UNSUPPORTED_VERSION"]
+    ),
+    api!(
+        describe_configs::DescribeConfigsRequest,
+        1..=4,
+        left_out = &["broker loggers, client metrics and groups are INVALID_REQUEST"]
+    ),
+    api!(
+        sasl_authenticate::SaslAuthenticateRequest,
+        0..=2,
+        before_login = true,
+        left_out = &["logging in again (KIP-368): a login lasts as long as its connection"]
+    ),
     api!(create_partitions::CreatePartitionsRequest, 0..=3),
-    api!(delete_groups::DeleteGroupsRequest, 0..=2),
+    api!(
+        delete_groups::DeleteGroupsRequest,
+        0..=2,
+        left_out = &["version 3 (an error message): the message library does not have it"]
+    ),
     api!(describe_cluster::DescribeClusterRequest, 0..=2),
-    api!(describe_topic_partitions::DescribeTopicPartitionsRequest, 0..=0),
+    api!(
+        describe_topic_partitions::DescribeTopicPartitionsRequest,
+        0..=0,
+        left_out = &["EligibleLeaderReplicas and LastKnownElr are always empty: one replica"]
+    ),
 ];
 
 /// Produce is listed from version 0 and served from 3: librdkafka switches compression off when it

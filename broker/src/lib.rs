@@ -3,6 +3,7 @@
 pub mod auth;
 mod broker;
 pub mod client;
+mod compatibility;
 pub mod config;
 mod connection;
 mod core;
@@ -29,4 +30,5 @@ mod topic_changes;
 mod topics;
 
 pub use broker::{BoundListener, Broker, StartError};
+pub use compatibility::page as compatibility_page;
 pub use metrics::Traffic;
