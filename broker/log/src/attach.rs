@@ -15,7 +15,8 @@ use crate::keyed::offset_of;
 use crate::partition::{Partition, Segment};
 use crate::producers::Producers;
 use crate::recover::{Recovered, Recovery};
-use crate::types::{AttachError, Damage, Ends, PartitionId, PartitionSpec};
+use crate::transactions;
+use crate::types::{AbortedTransaction, AttachError, Damage, Ends, PartitionId, PartitionSpec};
 use crate::view::partition_key;
 use crate::walk::{self, Walk};
 use crate::wire;
@@ -24,7 +25,7 @@ use crate::wire;
 #[derive(Default)]
 struct Stored {
     summaries: BTreeMap<i64, (Summary, bool)>,
-    producers: Option<(i64, Producers)>,
+    producers: Option<(i64, Producers, Vec<AbortedTransaction>)>,
     keyed_end: Option<i64>,
     broken: bool,
 }
@@ -102,9 +103,11 @@ impl Core {
         for damage in &damage {
             tracing::error!(?damage, folder = partition.folder, "acknowledged records are lost");
         }
+        let open_transactions = partition.writer().producers.open_transactions().clone();
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(shared.log_start_offset);
         shared.high_watermark = shared.settled_end;
+        shared.open_transactions = open_transactions;
         shared.recount();
         let (start, end) = (shared.log_start_offset, shared.high_watermark);
         drop(shared);
@@ -132,10 +135,8 @@ impl Core {
         match (scanned, producers, keyed_end) {
             (Ok(()), Ok(producers), Ok(keyed_end)) => {
                 if let Some(value) = producers {
-                    let end = value.get(..8).and_then(offset_of);
-                    let table = value.get(8..).and_then(Producers::decode);
-                    broken |= table.is_none();
-                    stored.producers = end.zip(table);
+                    stored.producers = decode_producers(&value);
+                    broken |= stored.producers.is_none();
                 }
                 if let Some(value) = keyed_end {
                     stored.keyed_end = offset_of(&value);
@@ -277,8 +278,11 @@ impl Core {
     ) -> Known {
         let from_view = || {
             let (summary, sealed) = stored.summaries.get(&base_offset)?;
-            let (end_offset, table) = stored.producers.as_ref()?;
+            let (end_offset, table, aborted) = stored.producers.as_ref()?;
             if *sealed || summary.bytes > bytes || *end_offset != summary.end_offset {
+                return None;
+            }
+            if summary.aborted_count as usize != aborted.len() {
                 return None;
             }
             let view = self.view()?;
@@ -289,7 +293,7 @@ impl Core {
             let mut header = [0; wire::HEADER_BYTES];
             file.read_exact_at(&mut header, last.position).ok()?;
             let agrees = wire::header(&header)?.base_offset == last.offset;
-            let index = SegmentIndex { summary: *summary, entries };
+            let index = SegmentIndex { summary: *summary, entries, aborted: aborted.clone() };
             agrees.then(|| Known { index, producers: table.clone() })
         };
         let known = from_view();
@@ -359,7 +363,9 @@ impl Core {
             }
             let (low, high) = wire::timestamps(header, batch);
             known.index.push(header, low, high);
-            known.producers.apply(header);
+            if let Some(aborted) = known.producers.apply(header, batch) {
+                known.index.abort(aborted);
+            }
             true
         })?;
         Ok((known, end))
@@ -419,6 +425,15 @@ impl Core {
     pub fn folders(&self) -> std::sync::MutexGuard<'_, folders::Folders> {
         self.folders.lock().expect("no holder of the folders panics")
     }
+}
+
+/// End offset, producers and the active segment's aborted transactions, as `settle` put them
+/// together.
+fn decode_producers(value: &[u8]) -> Option<(i64, Producers, Vec<AbortedTransaction>)> {
+    let end_offset = value.get(..8).and_then(offset_of)?;
+    let mut rest = value.get(8..)?;
+    let producers = Producers::decode_front(&mut rest)?;
+    Some((end_offset, producers, transactions::decode_aborted(rest)?))
 }
 
 struct ActiveLoad {

@@ -99,7 +99,7 @@ impl Core {
         self.due(partition.id);
         let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
         for base_offset in gone {
-            self.index_cache.forget(partition.id, Some(base_offset));
+            self.forget_cached(partition.id, Some(base_offset));
             let folder = partition.folder.clone();
             doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
         }
@@ -116,7 +116,7 @@ impl Core {
         let Some(partition) = removed else { return };
         partition.removed.store(true, Ordering::Release);
         partition.shared().tail.clear();
-        self.index_cache.forget(id, None);
+        self.forget_cached(id, None);
         // Whoever is writing has the lock; once it is ours, nobody begins again.
         let mut writer = partition.writer();
         (writer.file, writer.metadata) = (None, None);

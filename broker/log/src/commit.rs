@@ -15,6 +15,7 @@ use crate::partition::{Partition, TailEntry};
 use crate::types::{
     Append, CommitError, Done, Durability, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS, Unit,
 };
+use crate::wire;
 
 /// A group takes no further unit beyond this: at 500 MB/s it is 8 ms of waiting for the first.
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -276,7 +277,8 @@ impl Core {
         dones.into_iter().for_each(|done| done(Ok(())));
     }
 
-    /// Moves the high watermarks; the group goes to the settle step and stays for readers.
+    /// Moves the high watermarks and what is decided below them (a marker ends its transaction at
+    /// the very moment it can be seen); the group goes to the settle step and stays for readers.
     fn publish(&self, committer: &mut Committer, group: Arc<Group>) {
         for entry in &group.entries {
             let mut shared = entry.partition.shared();
@@ -286,6 +288,13 @@ impl Core {
                 shared.high_watermark <= entry.base_offset,
                 "invariant 3: a high watermark never goes back"
             );
+            if entry.transactional {
+                let run = group.bytes.slice(entry.start..entry.end);
+                for (header, batch) in wire::batches(&run) {
+                    let aborted = shared.open_transactions.apply(&header, &batch);
+                    shared.unsettled_aborted.extend(aborted);
+                }
+            }
             shared.high_watermark = entry.last_offset + 1;
             shared.tail.push_back(tail_entry(&group, entry));
         }

@@ -16,12 +16,13 @@ use crate::disk::Disk;
 use crate::feed::Feeder;
 use crate::folders::Folders;
 use crate::group::Group;
+use crate::index::IndexEntry;
 use crate::partition::Partition;
-use crate::read::IndexCache;
+use crate::read::SegmentCache;
 use crate::recover::Recovery;
 use crate::segment::Segments;
 use crate::settle::Settler;
-use crate::types::{Options, PartitionId, Stats, Unit};
+use crate::types::{AbortedTransaction, Options, PartitionId, Stats, Unit};
 use crate::view::View;
 
 /// What a step did.
@@ -39,7 +40,8 @@ pub(crate) struct Core {
     pub lock: Mutex<Option<Box<dyn Send + Sync>>>,
     pub partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     pub segments: Segments,
-    pub index_cache: IndexCache,
+    pub index_cache: SegmentCache<IndexEntry>,
+    pub aborted_cache: SegmentCache<AbortedTransaction>,
     pub queue: Mutex<Queue>,
     pub queue_signal: Condvar,
     pub committer: Mutex<Committer>,
@@ -133,7 +135,8 @@ impl Core {
             disk,
             lock: Mutex::new(Some(lock)),
             partitions: RwLock::default(),
-            index_cache: IndexCache::default(),
+            index_cache: SegmentCache::default(),
+            aborted_cache: SegmentCache::default(),
             queue: Mutex::default(),
             queue_signal: Condvar::new(),
             committer: Mutex::new(committer),

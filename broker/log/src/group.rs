@@ -43,6 +43,8 @@ pub(crate) struct GroupEntry {
     pub base_offset: i64,
     pub last_offset: i64,
     pub max_timestamp_ms: i64,
+    /// Some batch belongs to a transaction or is a marker; the others are spared the look.
+    pub transactional: bool,
     /// Of the batches in the group's bytes.
     pub start: usize,
     pub end: usize,
@@ -93,7 +95,7 @@ impl GroupBuffer {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&append.batches);
         let end = self.bytes.len();
-        let (last_offset, max_timestamp_ms) =
+        let Patched { last_offset, max_timestamp_ms, transactional } =
             patch(&mut self.bytes[start..end], append.base_offset, append.leader_epoch)?;
         let last_at = entry_start + 28;
         self.bytes[last_at..last_at + 8].copy_from_slice(&last_offset.to_le_bytes());
@@ -102,6 +104,7 @@ impl GroupBuffer {
             base_offset: append.base_offset,
             last_offset,
             max_timestamp_ms,
+            transactional,
             start,
             end,
         });
@@ -147,10 +150,17 @@ fn checksum(salt: u64, group: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, &group[HEADER_BYTES..])
 }
 
-/// Last offset and largest timestamp of the batches.
-fn patch(run: &mut [u8], base_offset: i64, leader_epoch: i32) -> Result<(i64, i64), String> {
+/// What the headers of an append's batches say together.
+struct Patched {
+    last_offset: i64,
+    max_timestamp_ms: i64,
+    transactional: bool,
+}
+
+fn patch(run: &mut [u8], base_offset: i64, leader_epoch: i32) -> Result<Patched, String> {
     let mut next = base_offset;
     let mut max_timestamp_ms = -1;
+    let mut transactional = false;
     let mut rest = run;
     if rest.is_empty() {
         return Err("an append without batches".to_owned());
@@ -166,9 +176,10 @@ fn patch(run: &mut [u8], base_offset: i64, leader_epoch: i32) -> Result<(i64, i6
             .checked_add(i64::from(header.last_offset_delta) + 1)
             .ok_or("the offsets of a partition are used up")?;
         max_timestamp_ms = max_timestamp_ms.max(header.max_timestamp_ms);
+        transactional |= header.is_transactional() || header.is_control();
         rest = behind;
     }
-    Ok((next - 1, max_timestamp_ms))
+    Ok(Patched { last_offset: next - 1, max_timestamp_ms, transactional })
 }
 
 /// A group's header as found on disk; `payload_bytes` is not trusted before `verify`.

@@ -5,6 +5,7 @@
 //! On disk and in the view, entries are differences written as varints; 128 of them make one value
 //! of the view (a key each would cost 350 bytes and 28 µs, storage.md).
 
+use crate::types::AbortedTransaction;
 use crate::wire;
 
 pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
@@ -27,6 +28,10 @@ pub(crate) struct Summary {
     pub bytes: u64,
     pub min_timestamp_ms: i64,
     pub max_timestamp_ms: i64,
+    /// Aborted transactions whose marker lies here, and where the first of them begins
+    /// (`i64::MAX` if there is none).
+    pub aborted_count: u32,
+    pub aborted_first_offset: i64,
 }
 
 impl Summary {
@@ -37,6 +42,8 @@ impl Summary {
             bytes: 0,
             min_timestamp_ms: i64::MAX,
             max_timestamp_ms: i64::MIN,
+            aborted_count: 0,
+            aborted_first_offset: i64::MAX,
         }
     }
 
@@ -50,11 +57,22 @@ impl Summary {
 pub(crate) struct SegmentIndex {
     pub summary: Summary,
     pub entries: Vec<IndexEntry>,
+    /// In the order of their markers.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 impl SegmentIndex {
     pub fn empty(base_offset: i64) -> Self {
-        SegmentIndex { summary: Summary::empty(base_offset), entries: Vec::new() }
+        let summary = Summary::empty(base_offset);
+        SegmentIndex { summary, entries: Vec::new(), aborted: Vec::new() }
+    }
+
+    /// Takes in a transaction whose abort marker was the last batch.
+    pub fn abort(&mut self, aborted: AbortedTransaction) {
+        let summary = &mut self.summary;
+        summary.aborted_count += 1;
+        summary.aborted_first_offset = summary.aborted_first_offset.min(aborted.first_offset);
+        self.aborted.push(aborted);
     }
 
     /// Takes in the batch that stands at the end; returns nothing to decide: a new entry begins
@@ -136,23 +154,29 @@ pub(crate) fn encode_summary(summary: &Summary, sealed: bool) -> Vec<u8> {
     for value in [summary.min_timestamp_ms, summary.max_timestamp_ms] {
         out.extend_from_slice(&value.to_le_bytes());
     }
+    out.extend_from_slice(&summary.aborted_count.to_le_bytes());
+    out.extend_from_slice(&summary.aborted_first_offset.to_le_bytes());
     out
 }
 
-pub(crate) const SUMMARY_BYTES: usize = 41;
+/// As first written, before there were transactions, and now.
+const SUMMARY_BYTES: [usize; 2] = [41, 53];
 
 /// Summary, and whether its segment was sealed.
 pub(crate) fn decode_summary(bytes: &[u8]) -> Option<(Summary, bool)> {
-    if bytes.len() != SUMMARY_BYTES {
+    if !SUMMARY_BYTES.contains(&bytes.len()) {
         return None;
     }
     let signed = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let aborted_count = bytes.get(41..45).and_then(|count| count.try_into().ok());
     let summary = Summary {
         base_offset: signed(1)?,
         end_offset: signed(9)?,
         bytes: u64::from_le_bytes(bytes.get(17..25)?.try_into().ok()?),
         min_timestamp_ms: signed(25)?,
         max_timestamp_ms: signed(33)?,
+        aborted_count: aborted_count.map_or(0, u32::from_le_bytes),
+        aborted_first_offset: signed(45).unwrap_or(i64::MAX),
     };
     (summary.end_offset >= summary.base_offset).then_some((summary, bytes[0] == 1))
 }

@@ -249,6 +249,17 @@ impl Log {
         self.core.keyed(id)
     }
 
+    /// Aborted transactions that overlap `[from_offset, to_offset)`, sorted by first offset. May
+    /// block on the disk, unless what is asked for is recent.
+    pub fn aborted(
+        &self,
+        id: PartitionId,
+        from_offset: i64,
+        to_offset: i64,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        self.core.aborted(id, from_offset, to_offset)
+    }
+
     /// Sorted by producer id; as of the high watermark.
     pub fn producers(&self, id: PartitionId) -> Result<Vec<ProducerEntry>, ReadError> {
         self.core.producers(id)

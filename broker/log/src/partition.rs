@@ -13,7 +13,8 @@ use bytes::Bytes;
 use crate::disk::DiskFile;
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::producers::Producers;
-use crate::types::{Ends, PartitionId, PartitionSettings};
+use crate::transactions::OpenTransactions;
+use crate::types::{AbortedTransaction, Ends, PartitionId, PartitionSettings};
 
 pub(crate) struct Partition {
     pub id: PartitionId,
@@ -32,6 +33,10 @@ pub(crate) struct Partition {
 pub(crate) struct Shared {
     pub log_start_offset: i64,
     pub high_watermark: i64,
+    /// As of the high watermark; moves with it.
+    pub open_transactions: OpenTransactions,
+    /// Aborted by markers that segments do not hold yet.
+    pub unsettled_aborted: Vec<AbortedTransaction>,
     /// Offsets below are in segment files; those from here on are in `tail`.
     pub settled_end: i64,
     /// Last batches in memory, oldest first, without a gap up to the high watermark.
@@ -87,7 +92,6 @@ pub(crate) struct Writer {
     /// Names were added to the folder since its last sync.
     pub folder_dirty: bool,
     pub producers: Producers,
-    pub producers_changed: bool,
 }
 
 impl Partition {
@@ -138,10 +142,17 @@ impl Shared {
         Ends {
             log_start_offset: self.log_start_offset,
             log_end_offset: self.high_watermark,
+            last_stable_offset: self.last_stable_offset(),
             bytes: self.settled_bytes + self.unsettled_bytes,
             segments: self.segments.len(),
             max_timestamp_ms: self.max_timestamp_ms,
         }
+    }
+
+    /// A transaction may have begun below what retention has left, as in Kafka.
+    pub fn last_stable_offset(&self) -> i64 {
+        let undecided = self.open_transactions.first_offset();
+        undecided.map_or(self.high_watermark, |offset| offset.max(self.log_start_offset))
     }
 
     /// The segment that holds the offset, or the first one behind it.

@@ -17,39 +17,49 @@ use crate::wire;
 
 /// One read call asks the disk for no more than this.
 const READ_BYTES_MAX: usize = 8 << 20;
-/// Indexes of sealed segments kept decoded: 64 of them are at most 4 MiB.
-const INDEXES_MAX: usize = 64;
+/// What side files say of sealed segments is kept decoded for so many of them...
+const CACHED_SEGMENTS_MAX: usize = 64;
+/// ... and so many elements in all: 4 MiB of index entries, as much of aborted transactions.
+const CACHED_ELEMENTS_MAX: usize = 128 << 10;
 /// Between looking a segment up and opening it, it may be trimmed; then the look-up is made anew.
 const ATTEMPTS_MAX: usize = 8;
 
-type CachedIndex = (PartitionId, i64, Arc<Vec<IndexEntry>>);
+type CachedSegment<T> = (PartitionId, i64, Arc<Vec<T>>);
 
-#[derive(Default)]
-pub(crate) struct IndexCache {
-    indexes: Mutex<VecDeque<CachedIndex>>,
+/// Something of each of the segments that were looked at last; the oldest goes first.
+pub(crate) struct SegmentCache<T> {
+    cached: Mutex<VecDeque<CachedSegment<T>>>,
 }
 
-impl IndexCache {
-    fn find(&self, id: PartitionId, base_offset: i64) -> Option<Arc<Vec<IndexEntry>>> {
-        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
-        let at = indexes.iter().position(|(i, base, _)| *i == id && *base == base_offset)?;
-        let cached = indexes.remove(at)?;
-        let entries = cached.2.clone();
-        indexes.push_back(cached);
-        Some(entries)
+impl<T> Default for SegmentCache<T> {
+    fn default() -> Self {
+        SegmentCache { cached: Mutex::default() }
+    }
+}
+
+impl<T> SegmentCache<T> {
+    pub fn find(&self, id: PartitionId, base_offset: i64) -> Option<Arc<Vec<T>>> {
+        let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
+        let at = cached.iter().position(|(i, base, _)| *i == id && *base == base_offset)?;
+        let found = cached.remove(at)?;
+        let elements = found.2.clone();
+        cached.push_back(found);
+        Some(elements)
     }
 
-    fn put(&self, id: PartitionId, base_offset: i64, entries: Arc<Vec<IndexEntry>>) {
-        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
-        if indexes.len() >= INDEXES_MAX {
-            indexes.pop_front();
+    pub fn put(&self, id: PartitionId, base_offset: i64, elements: Arc<Vec<T>>) {
+        let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
+        cached.push_back((id, base_offset, elements));
+        let mut count: usize = cached.iter().map(|(_, _, elements)| elements.len()).sum();
+        while cached.len() > CACHED_SEGMENTS_MAX || cached.len() > 1 && count > CACHED_ELEMENTS_MAX
+        {
+            count -= cached.pop_front().map_or(0, |(_, _, elements)| elements.len());
         }
-        indexes.push_back((id, base_offset, entries));
     }
 
-    pub fn forget(&self, id: PartitionId, base_offset: Option<i64>) {
-        let mut indexes = self.indexes.lock().expect("no holder of the index cache panics");
-        indexes.retain(|(i, base, _)| *i != id || base_offset.is_some_and(|b| b != *base));
+    fn forget(&self, id: PartitionId, base_offset: Option<i64>) {
+        let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
+        cached.retain(|(i, base, _)| *i != id || base_offset.is_some_and(|b| b != *base));
     }
 }
 
@@ -61,6 +71,12 @@ struct Place {
 }
 
 impl Core {
+    /// A segment (or all of a partition) is gone.
+    pub fn forget_cached(&self, id: PartitionId, base_offset: Option<i64>) {
+        self.index_cache.forget(id, base_offset);
+        self.aborted_cache.forget(id, base_offset);
+    }
+
     pub fn read_cached(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Cached {
         let Some(partition) = self.partition(id) else { return Cached::Miss };
         cached(&partition, offset, bytes_max)

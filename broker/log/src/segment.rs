@@ -15,7 +15,8 @@ use crate::disk::{Disk, DiskFile};
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::partition::{Partition, Segment, Writer};
 use crate::side::{self, Side};
-use crate::types::PartitionId;
+use crate::transactions::ABORTED_PER_SEGMENT_MAX;
+use crate::types::{AbortedTransaction, PartitionId};
 use crate::wire::{self, Header};
 
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
@@ -69,7 +70,8 @@ impl Segments {
             }
             let age_ms = now_ms.saturating_sub(writer.created_ms);
             let full = ahead.bytes + header.batch_bytes as u64 > bytes_max
-                || header.last_offset() - ahead.base_offset > i64::from(i32::MAX);
+                || header.last_offset() - ahead.base_offset > i64::from(i32::MAX)
+                || ahead.aborted_count >= ABORTED_PER_SEGMENT_MAX;
             let old = age_ms >= settings.segment_ms_max;
             if !ahead.is_empty() && (full || old) {
                 self.flush(partition, &mut writer, &mut pending, now_ms)?;
@@ -80,6 +82,8 @@ impl Segments {
                 ahead = Summary::empty(header.base_offset);
             }
             ahead.bytes += header.batch_bytes as u64;
+            // Not every one is an abort, but which is is not known before they are written.
+            ahead.aborted_count += u32::from(header.is_control());
             pending.push(header, batch);
         }
         self.flush(partition, &mut writer, &mut pending, now_ms)
@@ -120,12 +124,11 @@ impl Segments {
         };
         writer.dirty = true;
         write_pieces(&file, summary.bytes, &pending.pieces)?;
-        for (header, _, _) in &pending.batches {
-            let had = writer.producers.len();
-            writer.producers.apply(header);
-            writer.producers_changed |= header.producer_id >= 0 || had != writer.producers.len();
+        let mut aborted = Vec::new();
+        for ((header, _, _), batch) in pending.batches.iter().zip(&pending.pieces) {
+            aborted.extend(writer.producers.apply(header, batch));
         }
-        publish(partition, summary.base_offset, &pending.batches);
+        publish(partition, summary.base_offset, &pending.batches, aborted);
         *pending = Pending::default();
         Ok(())
     }
@@ -160,7 +163,7 @@ impl Segments {
         index: &SegmentIndex,
         writer: &Writer,
     ) -> io::Result<()> {
-        let bytes = side::encode(&index.summary, &index.entries, &writer.producers);
+        let bytes = side::encode(index, &writer.producers);
         let side = self.disk.create(&partition.side_path(index.summary.base_offset))?;
         side.set_len(0)?;
         side.write_all_at(&bytes, 0)?;
@@ -239,7 +242,12 @@ impl Pending {
 }
 
 /// Makes settled batches visible to readers of segments.
-fn publish(partition: &Partition, base_offset: i64, batches: &[(Header, i64, i64)]) {
+fn publish(
+    partition: &Partition,
+    base_offset: i64,
+    batches: &[(Header, i64, i64)],
+    aborted: Vec<AbortedTransaction>,
+) {
     let mut shared = partition.shared();
     if shared.active.is_none() {
         shared.active = Some(SegmentIndex::empty(base_offset));
@@ -250,11 +258,13 @@ fn publish(partition: &Partition, base_offset: i64, batches: &[(Header, i64, i64
     for (header, low, high) in batches {
         active.push(header, *low, *high);
     }
+    aborted.into_iter().for_each(|aborted| active.abort(aborted));
     let summary = active.summary;
     if let Some(last) = shared.segments.last_mut() {
         last.summary = summary;
     }
     shared.settled_end = summary.end_offset;
+    shared.unsettled_aborted.retain(|aborted| aborted.last_offset >= summary.end_offset);
     shared.settled_bytes += bytes;
     shared.unsettled_bytes = shared.unsettled_bytes.saturating_sub(bytes);
     shared.max_timestamp_ms = shared.max_timestamp_ms.max(summary.max_timestamp_ms);

@@ -10,7 +10,10 @@ use bytes::Bytes;
 
 use crate::core::{Core, Progress, Step};
 use crate::group::Group;
+use crate::index::SegmentIndex;
 use crate::partition::{Partition, Synced};
+use crate::producers::Producers;
+use crate::transactions;
 use crate::types::{PartitionId, ProducerEntry, ReadError};
 use crate::wire;
 
@@ -23,6 +26,8 @@ pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 20;
 const WRITERS_MAX: usize = 256;
 /// Larger producer tables are not put into the view: side files and a walk give them back.
 const PRODUCERS_IN_VIEW_MAX: usize = 256;
+/// 4 KiB of aborted transactions; the same holds for more.
+const ABORTED_IN_VIEW_MAX: usize = 128;
 
 #[derive(Default)]
 pub(crate) struct Settler {
@@ -166,9 +171,8 @@ impl Core {
         if !keep_open {
             writer.file = None;
         }
-        let fits = writer.producers.len() <= PRODUCERS_IN_VIEW_MAX;
-        let producers = fits.then(|| Arc::new(writer.producers.encode()));
         let mut shared = partition.shared();
+        let producers = producers_for_view(&writer.producers, shared.active.as_ref());
         let active = shared
             .active
             .as_ref()
@@ -191,6 +195,20 @@ impl Core {
     }
 }
 
+/// The producers, and the active segment's aborted transactions behind them.
+fn producers_for_view(
+    producers: &Producers,
+    active: Option<&SegmentIndex>,
+) -> Option<Arc<Vec<u8>>> {
+    let aborted = active.map_or(&[][..], |active| &active.aborted);
+    if producers.len() > PRODUCERS_IN_VIEW_MAX || aborted.len() > ABORTED_IN_VIEW_MAX {
+        return None;
+    }
+    let mut value = producers.encode();
+    value.extend_from_slice(&transactions::encode_aborted(aborted));
+    Some(Arc::new(value))
+}
+
 impl Core {
     /// The settled table, and what the batches in memory add to it.
     pub fn producers(&self, id: PartitionId) -> Result<Vec<ProducerEntry>, ReadError> {
@@ -206,9 +224,9 @@ impl Core {
         };
         let settled_end = partition.shared().settled_end;
         drop(writer);
-        for (header, _) in unsettled.iter().flat_map(wire::batches) {
+        for (header, batch) in unsettled.iter().flat_map(wire::batches) {
             if header.base_offset >= settled_end {
-                producers.apply(&header);
+                producers.apply(&header, &batch);
             }
         }
         Ok(producers.entries())

@@ -4,12 +4,14 @@
 //!
 //! ```text
 //! magic u64 | version u32 | crc u32 of what follows | sections: tag u8, bytes u32, content
-//! tag 1 summary, tag 2 sparse index, tag 3 producers; unknown tags are passed over, which leaves
-//! room for aborted transactions
+//! tag 1 summary, tag 2 sparse index, tag 3 producers, tag 4 aborted transactions; unknown tags
+//! are passed over
 //! ```
 
-use crate::index::{self, IndexEntry, Summary};
+use crate::index::{self, IndexEntry, SegmentIndex, Summary};
 use crate::producers::Producers;
+use crate::transactions;
+use crate::types::AbortedTransaction;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"odradekS");
 const VERSION: u32 = 1;
@@ -17,22 +19,26 @@ const HEADER_BYTES: usize = 16;
 const SUMMARY: u8 = 1;
 const INDEX: u8 = 2;
 const PRODUCERS: u8 = 3;
-/// A segment of 128 MiB has 2,048 entries and 10,000 producers take 1.4 MB; anything much larger
+const ABORTED: u8 = 4;
+/// A segment of 128 MiB has 2,048 entries, 10,000 producers take 1.5 MB and 65,536 aborted
+/// transactions 2 MB; more of those come only with a segment from elsewhere. Anything much larger
 /// was not written by us.
-pub(crate) const BYTES_MAX: u64 = 8 << 20;
+pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct Side {
     pub summary: Summary,
     pub entries: Vec<IndexEntry>,
     pub producers: Producers,
+    pub aborted: Vec<AbortedTransaction>,
 }
 
-pub(crate) fn encode(summary: &Summary, entries: &[IndexEntry], producers: &Producers) -> Vec<u8> {
+pub(crate) fn encode(index: &SegmentIndex, producers: &Producers) -> Vec<u8> {
     let mut body = Vec::new();
     let sections = [
-        (SUMMARY, index::encode_summary(summary, true)),
-        (INDEX, index::encode_entries(entries)),
+        (SUMMARY, index::encode_summary(&index.summary, true)),
+        (INDEX, index::encode_entries(&index.entries)),
         (PRODUCERS, producers.encode()),
+        (ABORTED, transactions::encode_aborted(&index.aborted)),
     ];
     for (tag, content) in sections {
         body.push(tag);
@@ -58,6 +64,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Side> {
         return None;
     }
     let (mut summary, mut entries, mut producers) = (None, None, None);
+    // Segments that were sealed before there were transactions say nothing of them.
+    let mut aborted = Some(Vec::new());
     while !body.is_empty() {
         let length = u32::from_le_bytes(body.get(1..5)?.try_into().ok()?);
         let content = body.get(5..)?.get(..usize::try_from(length).ok()?)?;
@@ -65,9 +73,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Side> {
             SUMMARY => summary = index::decode_summary(content).map(|(summary, _)| summary),
             INDEX => entries = index::decode_entries(content),
             PRODUCERS => producers = Producers::decode(content),
+            ABORTED => aborted = transactions::decode_aborted(content),
             _ => {}
         }
         body = &body[5 + content.len()..];
     }
-    Some(Side { summary: summary?, entries: entries?, producers: producers? })
+    Some(Side { summary: summary?, entries: entries?, producers: producers?, aborted: aborted? })
 }

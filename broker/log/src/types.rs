@@ -135,6 +135,9 @@ pub struct Ends {
     /// The next offset; everything below is durable (or, with `Durability::Interval`, answered).
     /// This is the high watermark.
     pub log_end_offset: i64,
+    /// First offset of the oldest open transaction, else the high watermark: what is below it is
+    /// decided. Both move at the same moment, so a marker's own unit ends its transaction here.
+    pub last_stable_offset: i64,
     /// In segment files, plus what is on its way there.
     pub bytes: u64,
     pub segments: usize,
@@ -210,12 +213,27 @@ pub struct TimeHit {
     pub timestamp_ms: i64,
 }
 
-/// What idempotence needs to know of one producer in one partition.
+/// A transaction that an abort marker ended; fields as in Kafka's transaction index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AbortedTransaction {
+    pub producer_id: i64,
+    pub first_offset: i64,
+    /// Of the marker.
+    pub last_offset: i64,
+    /// Below it everything was decided once this transaction was.
+    pub last_stable_offset: i64,
+}
+
+/// What idempotence and transactions need to know of one producer in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerEntry {
     pub producer_id: i64,
     pub epoch: i16,
     pub last_timestamp_ms: i64,
+    /// Of the last marker, -1 before the first.
+    pub coordinator_epoch: i32,
+    /// Of its open transaction in this partition.
+    pub transaction_first_offset: Option<i64>,
     /// The last batches, oldest first, at most five (Kafka's window of requests in flight).
     pub batches: Vec<ProducerBatch>,
 }

@@ -6,7 +6,8 @@
 //! 'f'                                     journal position: u64
 //! 'g' partition, base offset              summary of a segment
 //! 'i' partition, base offset, number u32  up to 128 index entries, delta-coded
-//! 's' partition                           end offset i64, producers
+//! 's' partition                           end offset i64, producers, aborted transactions of the
+//!                                         active segment
 //! 'k' partition, record key               offset i64, value
 //! 'e' partition                           end offset i64 of what 'k' covers
 //! ```

@@ -20,6 +20,10 @@ use crate::wire;
 
 /// Base offset, last offset and the bytes as they must be stored.
 type Stored = (i64, i64, Bytes);
+/// Keys of control records.
+const ABORT: [u8; 4] = [0, 0, 0, 0];
+const COMMIT: [u8; 4] = [0, 0, 0, 1];
+
 type Answer = Arc<Mutex<Option<Result<(), CommitError>>>>;
 
 pub struct World {
@@ -62,7 +66,9 @@ impl Model {
 
     /// Records that a reader may see.
     pub fn records(&self) -> Vec<Record> {
-        let batches = self.acked.iter().filter(|(_, last, _)| *last >= self.log_start_offset);
+        let batches = self.acked.iter().filter(|(_, last, bytes)| {
+            *last >= self.log_start_offset && !wire::header(bytes).expect("ours").is_control()
+        });
         let records =
             batches.flat_map(|(_, _, bytes)| batch::records(bytes, 1 << 20).expect("ours"));
         records.filter(|record| record.offset >= self.log_start_offset).collect()
@@ -83,9 +89,40 @@ impl Model {
     pub fn producers(&self) -> Vec<ProducerEntry> {
         let mut producers = Producers::default();
         for (_, _, bytes) in &self.acked {
-            producers.apply(&wire::header(bytes).expect("ours"));
+            producers.apply(&wire::header(bytes).expect("ours"), bytes);
         }
         producers.entries()
+    }
+
+    /// First offsets of open transactions by producer, and what was aborted, told from the batches
+    /// alone: what `last_stable_offset` and `aborted` are measured by.
+    fn transactions(&self) -> (BTreeMap<i64, i64>, Vec<AbortedTransaction>) {
+        let mut open: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut aborted = Vec::new();
+        for (base_offset, last_offset, bytes) in &self.acked {
+            let header = wire::header(bytes).expect("ours");
+            let producer_id = header.producer_id;
+            if !header.is_control() {
+                if header.is_transactional() {
+                    open.entry(producer_id).or_insert(*base_offset);
+                }
+                continue;
+            }
+            let first_offset = open.remove(&producer_id);
+            let key = batch::records(bytes, 1 << 20).expect("ours")[0].key.clone();
+            let undecided = open.values().min().copied();
+            if let Some(first_offset) = first_offset.filter(|_| key.as_deref() == Some(&ABORT)) {
+                let last_stable_offset = undecided.unwrap_or(last_offset + 1);
+                let last_offset = *last_offset;
+                aborted.push(AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                    last_offset,
+                    last_stable_offset,
+                });
+            }
+        }
+        (open, aborted)
     }
 }
 
@@ -153,12 +190,25 @@ impl World {
         self.log.core().attach(spec, self.now_ms).expect("attaches");
     }
 
-    /// One batch with records out of time order, some without value, some of a producer.
-    fn batch(&mut self, base_offset: i64) -> Bytes {
+    /// One batch with records out of time order, some without value, some of a producer, some in
+    /// transactions, of which partitions with keys have none.
+    fn batch(&mut self, base_offset: i64, keyed: bool) -> Bytes {
         let random = &mut self.random;
+        let transactional = !keyed && random.random_bool(0.3);
+        if transactional && random.random_bool(0.3) {
+            let builder = BatchBuilder::new(Compression::None);
+            let id = random.random_range(10..14);
+            let mut builder = builder.producer(id, 0, -1).transactional().control();
+            let key = if random.random_bool(0.5) { ABORT } else { COMMIT };
+            builder.push(random.random_range(0..10_000), Some(&key), Some(&[0; 6]), &[]);
+            return stored(builder, base_offset);
+        }
         let codec = if random.random_bool(0.2) { Compression::Lz4 } else { Compression::None };
         let mut builder = BatchBuilder::new(codec);
-        if random.random_bool(0.3) {
+        if transactional {
+            let id = random.random_range(10..14);
+            builder = builder.producer(id, 0, random.random_range(0..90)).transactional();
+        } else if random.random_bool(0.3) {
             let id = random.random_range(0..3);
             builder = builder.producer(id, random.random_range(0..2), random.random_range(0..90));
         }
@@ -171,10 +221,7 @@ impl World {
             let key = random.random_bool(0.95).then_some(key.as_bytes());
             builder.push(timestamp_ms, key, value, &[]);
         }
-        let mut bytes = BytesMut::from(&builder.build(0)[..]);
-        batch::set_base_offset(&mut bytes, base_offset);
-        batch::set_leader_epoch(&mut bytes, 5);
-        bytes.freeze()
+        stored(builder, base_offset)
     }
 
     pub fn append(&mut self) {
@@ -187,7 +234,8 @@ impl World {
             let mut next_offset = base_offset;
             let (mut sent, mut kept) = (BytesMut::new(), Vec::new());
             for _ in 0..self.random.random_range(1..3) {
-                let bytes = self.batch(next_offset);
+                let keyed = self.partitions[&id].keyed;
+                let bytes = self.batch(next_offset, keyed);
                 let last = wire::header(&bytes).expect("ours").last_offset();
                 // The broker sends what the producer sent: any base offset, any epoch.
                 let start = sent.len();
@@ -368,11 +416,32 @@ impl World {
             self.check_reading(id, &model, ends.log_start_offset, bytes_max);
             let producers = self.log.producers(id).expect("attached");
             assert_eq!(producers, model.producers(), "producers of {}", model.folder);
+            self.check_transactions(id, &model, &producers);
             if model.keyed {
                 let keyed = self.log.keyed(id).expect("readable");
                 assert!(keyed == model.keyed(), "keyed view of {}", model.folder);
             }
             self.check_times(id, &model);
+        }
+    }
+
+    fn check_transactions(&mut self, id: PartitionId, model: &Model, producers: &[ProducerEntry]) {
+        let ends = self.log.ends(id).expect("attached");
+        let (start, end) = (ends.log_start_offset, ends.log_end_offset);
+        let (open, aborted) = model.transactions();
+        let known =
+            producers.iter().filter_map(|p| Some((p.producer_id, p.transaction_first_offset?)));
+        assert_eq!(known.collect::<BTreeMap<_, _>>(), open, "open in {}", model.folder);
+        let undecided = open.values().min().map_or(end, |first| *first.max(&start));
+        assert_eq!(ends.last_stable_offset, undecided, "stable end of {}", model.folder);
+        for turn in 0..4 {
+            let from = if turn == 0 { start } else { self.random.random_range(start..=end) };
+            let to = if turn == 0 { end } else { self.random.random_range(from..=end) };
+            let overlaps = |a: &&AbortedTransaction| a.last_offset >= from && a.first_offset < to;
+            let mut expected: Vec<_> = aborted.iter().filter(overlaps).copied().collect();
+            expected.sort_by_key(|a| a.first_offset);
+            let found = self.log.aborted(id, from, to).expect("readable");
+            assert_eq!(found, expected, "aborted in {from}..{to} of {}", model.folder);
         }
     }
 
@@ -430,7 +499,9 @@ impl World {
         {
             assert!(next >= offset);
             let read = self.log.read(id, next, 1).expect("readable");
-            for batch in read.each_batch() {
+            let batches = read.each_batch().into_iter();
+            // No client sees the records of markers.
+            for batch in batches.filter(|b| !wire::header(b).expect("whole").is_control()) {
                 let all = batch::records(&batch, 1 << 20).expect("ours");
                 let all = all.iter().filter(|record| record.offset >= next).filter(inside);
                 found.extend(all.map(|record| record.offset));
@@ -473,6 +544,14 @@ impl World {
         let folder = model.folder.trim_end_matches("-0").to_owned();
         self.add_topic(&folder, model.keyed);
     }
+}
+
+/// The batch as it must be on the disk.
+fn stored(builder: BatchBuilder, base_offset: i64) -> Bytes {
+    let mut bytes = BytesMut::from(&builder.build(0)[..]);
+    batch::set_base_offset(&mut bytes, base_offset);
+    batch::set_leader_epoch(&mut bytes, 5);
+    bytes.freeze()
 }
 
 /// A batch, short enough for a failure's text.
