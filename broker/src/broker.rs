@@ -43,7 +43,9 @@ pub struct BoundListener {
 }
 
 pub(crate) struct Inner {
-    pub config: Arc<Config>,
+    /// The static configuration, from which each incarnation starts; what holds now is
+    /// [`Broker::config`].
+    pub static_config: Arc<Config>,
     pub core: ArcSwap<Core>,
     pub metrics: Metrics,
     pub diary: Arc<Diary>,
@@ -84,7 +86,7 @@ impl Broker {
         if login && broker.core().users.is_empty() {
             tracing::warn!("nobody can log in yet: add a user with `odradek user add NAME`");
         }
-        let bound = listener::bind_all(&broker.inner.config).await?;
+        let bound = listener::bind_all(&broker.inner.static_config).await?;
         let addresses = bound.iter().map(listener::Bound::describe).collect();
         *crate::partition::lock(&broker.inner.listeners) = addresses;
         for listener in bound {
@@ -112,12 +114,12 @@ impl Broker {
             request_bytes_max,
             express_frame: Arc::new(Semaphore::new(1)),
             readers: Semaphore::new(limits::READERS_MAX),
-            gate: Gate::new(&config),
+            gate: Gate::default(),
             open_connections: AtomicUsize::new(0),
             listeners: std::sync::Mutex::default(),
             stopping: watch::channel(false).0,
             tasks: std::sync::Mutex::default(),
-            config,
+            static_config: config,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -135,8 +137,9 @@ impl Broker {
         crate::partition::lock(&self.inner.listeners).clone()
     }
 
-    pub fn config(&self) -> &Config {
-        &self.inner.config
+    /// The configuration as it is now, with what was changed while the broker runs.
+    pub fn config(&self) -> Arc<Config> {
+        self.core().config()
     }
 
     pub fn cluster_id(&self) -> String {
@@ -267,7 +270,7 @@ async fn watch_incarnation(broker: Broker) {
         let closing = core.clone();
         // The folder's lock must be free before it can be opened again.
         let _ = tokio::task::spawn_blocking(move || closing.log.close()).await;
-        match open_core(broker.inner.config.clone()).await {
+        match open_core(broker.inner.static_config.clone()).await {
             Ok(reopened) => {
                 tracing::info!(at_ms = now_ms(), "the log is open again");
                 for group in core.groups.held() {

@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::{Broker, Inner};
-use crate::config::Config;
 use crate::diagnose::{self, Seen};
 use crate::dispatch::{self, Close, Rejected};
 use crate::limits;
@@ -35,9 +34,8 @@ const FIRST_READ_BYTES: usize = 4096;
 const SNIFF_BYTES: usize = 8;
 
 /// How many connections there may be, in all and from one address.
+#[derive(Default)]
 pub(crate) struct Gate {
-    connections_max: usize,
-    per_address_max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -47,28 +45,19 @@ pub(crate) struct Place {
     address: IpAddr,
 }
 
-impl Gate {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            connections_max: config.limits.connections_max,
-            per_address_max: config.limits.connections_per_address_max,
-            open: Mutex::default(),
-        }
-    }
-}
-
 impl Place {
     /// `Err` names the limit that is reached.
     pub(crate) fn take(broker: &Broker, address: IpAddr) -> Result<Self, String> {
-        let gate = &broker.inner.gate;
-        let mut open = lock(&gate.open);
+        let config = broker.config();
+        let limits = &config.limits;
+        let mut open = lock(&broker.inner.gate.open);
         let all: usize = open.values().sum();
-        if all >= gate.connections_max {
-            return Err(format!("max.connections={} is reached", gate.connections_max));
+        if all >= limits.connections_max {
+            return Err(format!("max.connections={} is reached", limits.connections_max));
         }
         let here = open.entry(address).or_insert(0);
-        if *here >= gate.per_address_max {
-            let max = gate.per_address_max;
+        let max = limits.connections_per_address_max;
+        if *here >= max {
             return Err(format!("max.connections.per.ip={max} is reached for {address}"));
         }
         *here += 1;
@@ -225,7 +214,7 @@ where
             }
             End::Odd(rejected) => {
                 if rejected.diagnosis == diagnose::HTTP_ON_KAFKA_PORT {
-                    let text = diagnose::http_hint(self.broker.config());
+                    let text = diagnose::http_hint(&self.broker.config());
                     let sent = self.writer.write_all(text.as_bytes());
                     // The hint is a courtesy; a client that does not take it loses nothing.
                     let _ = tokio::time::timeout(Duration::from_secs(1), sent).await;
@@ -342,7 +331,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut length = [0; LENGTH_BYTES];
         length.copy_from_slice(&self.buffer[..LENGTH_BYTES]);
         let announced = i32::from_be_bytes(length);
-        let limits = &broker.config().limits;
+        let config = broker.config();
+        let limits = &config.limits;
         let (max, key) = match &*lock(&session.login) {
             Login::Wanted(_) => (limits.login_request_bytes_max, "sasl.server.max.receive.size"),
             Login::Done { .. } => (limits.request_bytes_max, "socket.request.max.bytes"),

@@ -22,15 +22,16 @@ use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
 use crate::auth::Users;
-use crate::config::{self, Config, TopicSettings};
+use crate::config::{self, Config, Overrides, TopicSettings};
+use crate::configs::Configs;
 use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
 use crate::group::{self, GroupSettings};
 use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::sequence::Producers;
 use crate::state::{
-    self, ClusterRecord, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION, STATE_TOPIC, StateKey,
-    TopicRecord,
+    self, ClusterRecord, ConfigResource, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION,
+    STATE_TOPIC, StateKey, TopicRecord,
 };
 use crate::topics::{self, Topic, Topics};
 
@@ -45,7 +46,7 @@ pub(crate) struct Core {
     pub users: Arc<Users>,
     pub groups: Arc<GroupCoordinator>,
     pub cluster_id: String,
-    pub config: Arc<Config>,
+    pub configs: Arc<Configs>,
     offsets: Arc<OffsetsPartitions>,
     state: Arc<Partition>,
     /// Checkpoints as last committed.
@@ -76,6 +77,7 @@ struct Restored {
     starts: HashMap<PartitionId, i64>,
     checkpoints: HashMap<String, Bytes>,
     producer_ids_next: i64,
+    configs: BTreeMap<ConfigResource, Overrides>,
 }
 
 impl Restored {
@@ -107,6 +109,10 @@ impl Restored {
                         serde_json::from_slice(&value).map_err(damaged)?;
                     restored.producer_ids_next = record.next;
                 }
+                Some(StateKey::Config(resource)) => {
+                    let overrides = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.configs.insert(resource, overrides);
+                }
                 None => tracing::warn!(
                     key = %String::from_utf8_lossy(&key),
                     "state of a kind this version does not know; left alone"
@@ -127,6 +133,8 @@ impl Core {
         let state = opening.attach_state()?;
         let records = opening.log.keyed(STATE_PARTITION).map_err(|e| OpenError(e.to_string()))?;
         let mut restored = Restored::read(records)?;
+        let configs = Arc::new(Configs::new(config, std::mem::take(&mut restored.configs)));
+        let opening = Opening { config: configs.current(), ..opening };
         let topics = Topics::default();
         for (name, record) in &restored.topics {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;
@@ -136,6 +144,7 @@ impl Core {
         tell(&open_report, &started, &topics);
         opening.found(&state, &topics, &mut restored)?;
         let offsets = Arc::new(OffsetsPartitions::of(&topics)?);
+        let config = configs.current();
         let settings = group_settings(&config);
         let groups = GroupCoordinator::new(offsets.clone(), settings, group::system_clock());
         groups.load(offsets.records(&opening.log)?);
@@ -145,7 +154,7 @@ impl Core {
             users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
             groups,
             cluster_id: cluster_id(&config, restored.cluster),
-            config,
+            configs,
             offsets,
             state,
             checkpoints: std::sync::Mutex::new(restored.checkpoints),
@@ -155,6 +164,11 @@ impl Core {
                 taken_until: restored.producer_ids_next,
             }),
         }))
+    }
+
+    /// The configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.configs.current()
     }
 
     /// Appends state records; durable when it returns. All of them or none.
@@ -246,7 +260,7 @@ impl Core {
         record: &TopicRecord,
         before: Option<&Topic>,
     ) -> Result<Topic, OpenError> {
-        let opening = Opening { log: self.log.clone(), config: self.config.clone() };
+        let opening = Opening { log: self.log.clone(), config: self.config() };
         opening.attach_topic(name, record, &HashMap::new(), before)
     }
 }

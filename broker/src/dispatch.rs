@@ -141,7 +141,12 @@ pub(crate) const APIS: &[Api] = &[
     api!(
         describe_configs::DescribeConfigsRequest,
         1..=4,
-        left_out = &["broker loggers, client metrics and groups are INVALID_REQUEST"]
+        left_out = &["broker loggers are INVALID_REQUEST"]
+    ),
+    api!(
+        alter_configs::AlterConfigsRequest,
+        0..=2,
+        left_out = &["an unknown key of a broker is INVALID_REQUEST; Kafka keeps it"]
     ),
     api!(
         sasl_authenticate::SaslAuthenticateRequest,
@@ -155,7 +160,16 @@ pub(crate) const APIS: &[Api] = &[
         0..=2,
         left_out = &["version 3 (an error message): the message library does not have it"]
     ),
+    api!(
+        incremental_alter_configs::IncrementalAlterConfigsRequest,
+        0..=1,
+        left_out = &[
+            "an unknown key of a broker is INVALID_REQUEST; Kafka keeps it",
+            "broker loggers are INVALID_REQUEST",
+        ]
+    ),
     api!(describe_cluster::DescribeClusterRequest, 0..=2),
+    api!(list_config_resources::ListConfigResourcesRequest, 0..=1),
     api!(
         describe_topic_partitions::DescribeTopicPartitionsRequest,
         0..=0,

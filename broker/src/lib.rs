@@ -5,6 +5,8 @@ mod broker;
 pub mod client;
 mod compatibility;
 pub mod config;
+mod config_changes;
+mod configs;
 mod connection;
 mod core;
 pub mod diagnose;

@@ -22,7 +22,7 @@ pub(crate) async fn run(broker: Broker) {
         let core = broker.core();
         let deleted = pass(&core).await;
         broker.inner.metrics.retention_bytes.inc_by(deleted);
-        let before_ms = now_ms() - core.config.groups.producer_id_expiration_ms;
+        let before_ms = now_ms() - core.config().groups.producer_id_expiration_ms;
         for topic in core.topics.all() {
             topic.partitions.iter().for_each(|p| p.expire_producers(before_ms));
         }

@@ -51,6 +51,42 @@ pub(crate) enum StateKey {
     Start(PartitionId),
     Checkpoint(String),
     ProducerIds,
+    /// What was set for a resource through the protocol, as a map of texts. A topic's stands in
+    /// its own record.
+    Config(ConfigResource),
+}
+
+/// What configurations are set for, besides topics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ConfigResource {
+    /// The broker of this id.
+    Broker(i32),
+    /// All brokers.
+    BrokerDefaults,
+    Group(String),
+    ClientMetrics(String),
+}
+
+impl ConfigResource {
+    fn to_text(&self) -> String {
+        match self {
+            Self::Broker(id) => format!("broker:{id}"),
+            Self::BrokerDefaults => "brokers:".to_owned(),
+            Self::Group(name) => format!("group:{name}"),
+            Self::ClientMetrics(name) => format!("client-metrics:{name}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':')?;
+        match kind {
+            "broker" => name.parse().ok().map(Self::Broker),
+            "brokers" => Some(Self::BrokerDefaults),
+            "group" => Some(Self::Group(name.to_owned())),
+            "client-metrics" => Some(Self::ClientMetrics(name.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 impl StateKey {
@@ -62,6 +98,7 @@ impl StateKey {
             Self::Start(id) => format!("start:{}:{}", id.topic_id, id.partition),
             Self::Checkpoint(name) => format!("checkpoint:{name}"),
             Self::ProducerIds => "producer-ids:".to_owned(),
+            Self::Config(resource) => format!("config:{}", resource.to_text()),
         };
         Bytes::from(text)
     }
@@ -75,6 +112,7 @@ impl StateKey {
             "user" => Some(Self::User(name.to_owned())),
             "checkpoint" => Some(Self::Checkpoint(name.to_owned())),
             "producer-ids" => Some(Self::ProducerIds),
+            "config" => ConfigResource::parse(name).map(Self::Config),
             "start" => {
                 let (topic_id, partition) = name.split_once(':')?;
                 Some(Self::Start(PartitionId {
@@ -106,6 +144,10 @@ mod tests {
             StateKey::Start(id),
             StateKey::Checkpoint("source:flights".to_owned()),
             StateKey::ProducerIds,
+            StateKey::Config(ConfigResource::Broker(7)),
+            StateKey::Config(ConfigResource::BrokerDefaults),
+            StateKey::Config(ConfigResource::Group("g:h".to_owned())),
+            StateKey::Config(ConfigResource::ClientMetrics("all".to_owned())),
         ] {
             assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
         }

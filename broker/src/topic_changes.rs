@@ -15,7 +15,7 @@ use crate::topics::{self, Topic};
 /// An error code with the sentence that newer clients show.
 pub(crate) type Refusal = (ResponseError, String);
 
-fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refusal> {
     Err((error, why.into()))
 }
 
@@ -41,9 +41,9 @@ pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal
         );
         return refuse(ResponseError::InvalidTopicException, why);
     }
-    let partitions = wanted.partitions.unwrap_or(core.config.topics.partitions);
+    let partitions = wanted.partitions.unwrap_or(core.config().topics.partitions);
     check_count(core, partitions, 0)?;
-    core.config
+    core.config()
         .topic_settings(&wanted.configs)
         .or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
     Ok(TopicRecord { id: Uuid::new_v4(), partitions, configs: wanted.configs.clone() })
@@ -112,11 +112,11 @@ async fn put(
     Ok(topic)
 }
 
-fn storage(error: ResponseError) -> Refusal {
+pub(crate) fn storage(error: ResponseError) -> Refusal {
     (error, "the log cannot take records now; the broker's log says why".to_owned())
 }
 
-fn existing(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
+pub(crate) fn existing(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
     core.topics.by_name(name).ok_or_else(|| {
         (ResponseError::UnknownTopicOrPartition, format!("there is no topic {name:?}"))
     })
@@ -125,7 +125,7 @@ fn existing(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
 pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Refusal> {
     let _changing = core.changing_topics().await;
     let topic = existing(core, name)?;
-    if !core.config.topics.delete_enabled {
+    if !core.config().topics.delete_enabled {
         let why = "delete.topic.enable is false in this broker's configuration";
         return refuse(ResponseError::TopicDeletionDisabled, why);
     }

@@ -27,6 +27,18 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
+    /// Another snapshot of the same topic, to be changed in part.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            id: self.id,
+            internal: self.internal,
+            configs: self.configs.clone(),
+            settings: self.settings.clone(),
+            partitions: self.partitions.clone(),
+        }
+    }
+
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         usize::try_from(index).ok().and_then(|i| self.partitions.get(i))
     }

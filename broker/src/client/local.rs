@@ -81,7 +81,7 @@ impl Local {
             }
             return Ok(topic);
         }
-        if !core.config.topics.auto_create {
+        if !core.config().topics.auto_create {
             return Err(ClientError::UnknownTopicOrPartition(name.to_owned()));
         }
         let wanted = Wanted { name: name.to_owned(), partitions: None, configs: BTreeMap::new() };

@@ -1,22 +1,34 @@
 //! DescribeConfigs' view of the table: every key with value, source, synonyms and text.
+//!
+//! Synonyms follow Kafka: level by level (this broker's, all brokers', the file's, the defaults), at
+//! each level the key's names from the first one that wins to the last; what comes before the key's
+//! own (first) name is dropped, and the first of what is left says where the value comes from.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use super::Config;
-use super::keys::{self, Key, Kind};
+use super::dynamic::Overrides;
+use super::keys::{self, Found, Key, Kind};
+use super::{Config, Subscription};
 
 /// Kafka's `ConfigSource` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     Topic = 1,
+    DynamicBroker = 2,
+    DynamicDefault = 3,
     StaticBroker = 4,
     Default = 5,
+    ClientMetrics = 7,
+    Group = 8,
 }
+
+/// A name, the value written under it, and where.
+pub type Synonym = (Cow<'static, str>, Option<String>, Source);
 
 /// One row of a DescribeConfigs reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// `None` for a secret and for what is not set.
     pub value: Option<String>,
     pub source: Source,
@@ -25,74 +37,171 @@ pub struct Described {
     /// Kafka's `ConfigType` number.
     pub kind: i8,
     /// Where values were found, the one that counts first.
-    pub synonyms: Vec<(&'static str, Option<String>, Source)>,
+    pub synonyms: Vec<Synonym>,
     pub documentation: String,
 }
 
+/// Kafka's durations with several names, the one that wins first.
+const DURATIONS: &[&[&str]] = &[
+    &["log.roll.ms", "log.roll.hours"],
+    &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+];
+
 impl Config {
-    /// Keys of the broker. Keys without effect are not listed: nothing reads them.
+    /// Keys of the broker. Keys without effect are listed only where they were set while it runs.
     pub fn describe_broker(&self) -> Vec<Described> {
-        keys::used()
-            .map(|key| {
-                let synonyms = self.broker_synonyms(key);
-                let (value, source) = synonyms
-                    .first()
-                    .map_or((None, Source::Default), |(_, value, source)| (value.clone(), *source));
-                described(key, value, source, synonyms)
-            })
-            .collect()
+        let used = keys::used().map(|key| {
+            let synonyms = self.broker_synonyms(key.name);
+            let (value, source) = match synonyms.first() {
+                Some((_, value, source)) => (value.clone(), *source),
+                None => (None, Source::Default),
+            };
+            described(key, value, source, synonyms)
+        });
+        let dynamic = self.levels().broker.keys().chain(self.levels().defaults.keys());
+        let mut foreign: Vec<&String> = dynamic.filter(|name| !is_used(name)).collect();
+        foreign.sort_unstable();
+        foreign.dedup();
+        used.chain(foreign.into_iter().map(|name| self.without_effect(name))).collect()
+    }
+
+    /// What was set for all brokers while they run.
+    pub fn describe_broker_defaults(&self) -> Vec<Described> {
+        let rows = self.levels().defaults.iter().map(|(name, value)| {
+            let synonym = (Cow::from(name.clone()), Some(value.clone()), Source::DynamicDefault);
+            let (synonyms, value) = (vec![synonym], Some(value.clone()));
+            match keys::find(name) {
+                Some(Found::Key(key)) => described(key, value, Source::DynamicDefault, synonyms),
+                _ => Described { synonyms, value, ..self.without_effect(name) },
+            }
+        });
+        rows.collect()
     }
 
     /// Keys of a topic to which `overrides` were given.
-    pub fn describe_topic(&self, overrides: &BTreeMap<String, String>) -> Vec<Described> {
-        keys::TOPIC
-            .iter()
-            .map(|key| {
-                let own = overrides.get(key.name).cloned();
-                let (default, set_by) = self.topic_default(key);
-                let mut synonyms = Vec::new();
-                if let Some(value) = &own {
-                    synonyms.push((key.name, Some(value.clone()), Source::Topic));
-                }
-                for (name, _) in key.synonyms {
-                    if let Some(broker_key) = keys::used().find(|used| used.name == *name) {
-                        synonyms.extend(self.broker_synonyms(broker_key));
-                    }
-                }
-                let source = match (&own, set_by) {
-                    (Some(_), _) => Source::Topic,
-                    (None, Some(_)) => Source::StaticBroker,
-                    (None, None) => Source::Default,
-                };
-                described(key, Some(own.unwrap_or(default)), source, synonyms)
-            })
-            .collect()
+    pub fn describe_topic(&self, overrides: &Overrides) -> Vec<Described> {
+        let rows = keys::TOPIC.iter().map(|key| {
+            let own = overrides.get(key.name);
+            let mut synonyms: Vec<Synonym> = own
+                .map(|value| (key.name.into(), Some(value.clone()), Source::Topic))
+                .into_iter()
+                .collect();
+            if let Some((first, _)) = key.synonyms.first() {
+                synonyms.extend(self.broker_synonyms(first));
+            }
+            let source = synonyms.first().map_or(Source::Default, |(_, _, source)| *source);
+            let value = own.cloned().unwrap_or_else(|| self.default_value(key));
+            described(key, Some(value), source, synonyms)
+        });
+        rows.collect()
     }
 
-    fn broker_synonyms(&self, key: &'static Key) -> Vec<(&'static str, Option<String>, Source)> {
-        let shown = |value: &str| (!key.sensitive()).then(|| value.to_owned());
-        let entry = self.values.entries.get(key.name);
-        let written = entry.map(|entry| (key.name, shown(&entry.value), Source::StaticBroker));
-        let default = key.default.map(|value| (key.name, shown(value), Source::Default));
-        written.into_iter().chain(default).collect()
+    /// Keys of a group to which `overrides` were given.
+    pub fn describe_group(&self, overrides: &Overrides) -> Vec<Described> {
+        let rows = keys::GROUP.iter().map(|key| {
+            let (value, source) = match overrides.get(key.name) {
+                Some(own) => (own.clone(), Source::Group),
+                None => (self.default_value(key), Source::Default),
+            };
+            let synonym = (key.name.into(), Some(value.clone()), source);
+            described(key, Some(value), source, vec![synonym])
+        });
+        rows.collect()
     }
+
+    fn broker_synonyms(&self, name: &str) -> Vec<Synonym> {
+        let several = DURATIONS.iter().find(|names| names.contains(&name));
+        let one = [name];
+        let names: &[&str] = several.map_or(&one, |names| names);
+        let mut synonyms = Vec::new();
+        for level in
+            [Source::DynamicBroker, Source::DynamicDefault, Source::StaticBroker, Source::Default]
+        {
+            for name in names {
+                if let Some((name, value)) = self.at_level(name, level) {
+                    synonyms.push((name, value, level));
+                }
+            }
+        }
+        synonyms.into_iter().skip_while(|(found, ..)| found != name).collect()
+    }
+
+    /// The name from the table, and the value at this level; a secret has none.
+    fn at_level(&self, name: &str, level: Source) -> Option<(Cow<'static, str>, Option<String>)> {
+        let key = keys::used().find(|key| key.name == name);
+        let value = match level {
+            Source::DynamicBroker => self.levels().broker.get(name).map(String::as_str),
+            Source::DynamicDefault => self.levels().defaults.get(name).map(String::as_str),
+            Source::StaticBroker => self.values.entries.get(name).map(|entry| entry.value.as_str()),
+            _ => key.map_or_else(|| default_of_foreign(name), |key| key.default),
+        }?;
+        let shown = !key.is_some_and(Key::sensitive);
+        let name = key.map_or_else(|| Cow::from(name.to_owned()), |key| Cow::from(key.name));
+        Some((name, shown.then(|| value.to_owned())))
+    }
+
+    /// A key that Kafka knows and nothing here reads, set while the broker runs.
+    fn without_effect(&self, name: &str) -> Described {
+        let synonyms = self.broker_synonyms(name);
+        let (value, source) = match synonyms.first() {
+            Some((_, value, source)) => (value.clone(), *source),
+            None => (None, Source::Default),
+        };
+        let why = match keys::find(name) {
+            Some(Found::Foreign(keys::Verdict::NoEffect(why))) => format!("No effect here: {why}."),
+            _ => "No effect here.".to_owned(),
+        };
+        Described {
+            name: Cow::from(name.to_owned()),
+            value,
+            source,
+            read_only: false,
+            sensitive: false,
+            kind: kind_number(Kind::Text),
+            synonyms,
+            documentation: why,
+        }
+    }
+}
+
+impl Subscription {
+    /// What was set for a client metrics subscription, and nothing else, as Kafka shows it.
+    pub fn describe(overrides: &Overrides) -> Vec<Described> {
+        let rows = keys::CLIENT_METRICS.iter().filter_map(|key| {
+            let value = overrides.get(key.name)?.clone();
+            Some(described(key, Some(value), Source::ClientMetrics, Vec::new()))
+        });
+        rows.collect()
+    }
+}
+
+fn is_used(name: &str) -> bool {
+    matches!(keys::find(name), Some(Found::Key(_)))
+}
+
+/// A topic's key can have a broker key without effect for its default.
+fn default_of_foreign(name: &str) -> Option<&'static str> {
+    let first = |key: &&Key| key.synonyms.first().is_some_and(|(synonym, _)| *synonym == name);
+    keys::TOPIC.iter().find(first).and_then(|key| key.default)
 }
 
 fn described(
     key: &'static Key,
     value: Option<String>,
     source: Source,
-    synonyms: Vec<(&'static str, Option<String>, Source)>,
+    synonyms: Vec<Synonym>,
 ) -> Described {
     let documentation = match key.long {
         "" => key.short.to_owned(),
         long => format!("{} {long}", key.short),
     };
     Described {
-        name: key.name,
+        name: Cow::from(key.name),
         value: value.filter(|_| !key.sensitive()),
         source,
-        read_only: !key.dynamic,
+        read_only: matches!(key.scope, keys::Scope::Broker | keys::Scope::Listener) && !key.dynamic
+            || key.scope == keys::Scope::Mechanism,
         sensitive: key.sensitive(),
         kind: kind_number(key.kind),
         synonyms,
@@ -107,6 +216,7 @@ const fn kind_number(kind: Kind) -> i8 {
         Kind::Text | Kind::OneOf(_) => 2,
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
+        Kind::Ratio => 6,
         Kind::List => 7,
         Kind::Password => 9,
     }

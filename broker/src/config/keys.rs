@@ -10,11 +10,17 @@
 //! A name that is not in the table at all is refused with its file, line and nearest name.
 
 mod broker;
+mod client_metrics;
+mod dynamic;
 mod foreign;
+mod group;
 mod topic;
 
 pub use broker::SECTIONS;
+pub use client_metrics::{CLIENT_METRICS, MATCHED};
+pub use dynamic::is_dynamic;
 pub use foreign::{FAMILIES, FOREIGN};
+pub use group::GROUP;
 pub use topic::TOPIC;
 
 /// The type of a value, with its bounds.
@@ -32,6 +38,8 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// From 0 to 1.
+    Ratio,
     List,
     Password,
 }
@@ -45,6 +53,8 @@ pub enum Scope {
     /// Only as `listener.name.<listener>.<mechanism>.<key>`, or bare for all listeners.
     Mechanism,
     Topic,
+    Group,
+    ClientMetrics,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +76,14 @@ pub struct Key {
     /// Kafka's default and why ours differs, where it does.
     pub kafka_default: Option<(&'static str, &'static str)>,
     pub scope: Scope,
-    /// Can be changed while the broker runs.
+    /// Can be changed while the broker runs: of a broker's key, at the level of one broker and of
+    /// all (the cluster-wide default).
     pub dynamic: bool,
     pub verdict: Verdict,
     pub short: &'static str,
     pub long: &'static str,
-    /// For a topic's key: the broker's keys that give its default, first one first, each with the
-    /// factor that turns its unit into the topic key's.
+    /// For a topic's or group's key: the broker's keys that give its default, first one first, each with the
+    /// factor that turns its unit into this key's.
     pub synonyms: &'static [(&'static str, i64)],
 }
 
@@ -117,8 +128,20 @@ impl Key {
         self
     }
 
+    const fn dynamic(mut self) -> Self {
+        self.dynamic = true;
+        self
+    }
+
     const fn synonyms(mut self, names: &'static [(&'static str, i64)]) -> Self {
         self.scope = Scope::Topic;
+        self.dynamic = true;
+        self.synonyms = names;
+        self
+    }
+
+    const fn of_group(mut self, names: &'static [(&'static str, i64)]) -> Self {
+        self.scope = Scope::Group;
         self.dynamic = true;
         self.synonyms = names;
         self
@@ -133,6 +156,11 @@ impl Key {
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self.kind {
             Kind::Text | Kind::List | Kind::Password => Ok(()),
+            Kind::Ratio => match value.parse::<f64>() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
+                Ok(_) => Err(format!("{value} is not between 0 and 1")),
+                Err(_) => Err(format!("{value:?} is not a number")),
+            },
             Kind::Bool if parse_bool(value).is_some() => Ok(()),
             Kind::Bool => Err(format!("{value:?} is neither true nor false")),
             Kind::OneOf(words) => {
@@ -188,6 +216,14 @@ pub enum Found {
 /// The used key of this name. Only for names written in this package's source.
 pub(super) fn used_key(name: &str) -> &'static Key {
     used().find(|key| key.name == name).expect("a key that code reads stands in the table")
+}
+
+pub fn client_metrics_key(name: &str) -> Option<&'static Key> {
+    CLIENT_METRICS.iter().find(|key| key.name == name)
+}
+
+pub fn group_key(name: &str) -> Option<&'static Key> {
+    GROUP.iter().find(|key| key.name == name)
 }
 
 pub fn topic_key(name: &str) -> Option<&'static Key> {
@@ -246,7 +282,7 @@ mod tests {
         names.sort_unstable();
         let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
         assert!(twice.is_empty(), "{twice:?}");
-        for key in used().chain(TOPIC) {
+        for key in used().chain(TOPIC).chain(GROUP).chain(CLIENT_METRICS) {
             if let Some(default) = key.default {
                 assert_eq!(key.check(default), Ok(()), "{}", key.name);
             }
@@ -270,8 +306,8 @@ mod tests {
     }
 
     #[test]
-    fn every_synonym_of_a_topic_key_is_a_key_of_the_broker() {
-        for key in TOPIC {
+    fn every_synonym_of_a_topic_or_group_key_is_a_key_of_the_broker() {
+        for key in TOPIC.iter().chain(GROUP) {
             for (name, _) in key.synonyms {
                 assert!(find(name).is_some(), "{}: {name}", key.name);
             }

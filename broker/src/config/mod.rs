@@ -5,7 +5,10 @@
 //! each with file, line and what to write instead. Nothing here opens a port or a data file; PEM
 //! files are read when a listener opens (`tls`). Passwords are [`Secret`]s and are never printed.
 
+pub mod client_metrics;
 pub mod describe;
+pub mod dynamic;
+pub mod group;
 pub mod jaas;
 pub mod keys;
 pub mod listeners;
@@ -19,6 +22,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use client_metrics::Subscription;
+pub use dynamic::{Levels, Overrides};
+pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
 pub use sample::sample_file;
 pub use topic::{CleanupPolicy, TimestampType, TopicSettings};
@@ -75,6 +81,8 @@ pub struct GroupSettings {
     pub offset_metadata_bytes_max: usize,
     /// Of idempotent producers.
     pub producer_id_expiration_ms: i64,
+    /// What holds for a group unless it says otherwise, and what it may say.
+    pub defaults: GroupDefaults,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +103,8 @@ pub struct ConfigUser {
     pub password: Secret,
 }
 
-/// Everything the broker is told. One value, made once, never changed.
+/// Everything the broker is told. One value that never changes; see [`dynamic`] for how another one
+/// takes its place.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub node_id: i32,
@@ -117,7 +126,9 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// To be said once at the start: what was accepted without effect, and why.
     pub notes: Vec<String>,
+    /// As written, without the dynamic levels.
     values: Values,
+    levels: Levels,
 }
 
 impl Config {
@@ -192,12 +203,20 @@ fn resolve(reader: &Reader<'_>) -> Config {
         warnings: Vec::new(),
         notes: notes(reader, without_effect),
         values: Values::default(),
+        levels: Levels::default(),
         listeners,
     };
     config.users = users(reader, &mut config.warnings);
     check_access_rules(reader, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
     config
+}
+
+/// The fields that come from keys which can be changed while the broker runs.
+fn resolve_dynamic(reader: &Reader<'_>, config: &mut Config) {
+    config.topics.settings = topic::broker_settings(reader);
+    config.groups = groups(reader);
+    config.limits = limits(reader);
 }
 
 fn node_id(reader: &Reader<'_>) -> i32 {
@@ -268,6 +287,7 @@ fn groups(reader: &Reader<'_>) -> GroupSettings {
         offsets_check_interval_ms: reader.long("offsets.retention.check.interval.ms"),
         offset_metadata_bytes_max: reader.number("offset.metadata.max.bytes"),
         producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
+        defaults: group::defaults(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
         let origin = reader.origin(min).or(reader.origin(max));

@@ -411,7 +411,8 @@ fn a_topic_takes_its_own_settings_over_the_brokers_and_refuses_what_it_does_not_
 fn describe_configs_names_source_synonyms_and_hides_secrets() {
     use super::describe::Source;
     let config = load(
-        "log.retention.hours=1\nsasl.jaas.config=M required user_a=\"hunter2\";\nnum.partitions=4",
+        "log.retention.hours=1\nlog.roll.ms=9000\nsasl.jaas.config=M required user_a=\"hunter2\";\n\
+         num.partitions=4",
     );
     let broker = config.describe_broker();
     assert!(!format!("{broker:?}").contains("hunter2"));
@@ -421,7 +422,15 @@ fn describe_configs_names_source_synonyms_and_hides_secrets() {
     let topic = config.describe_topic(&own);
     let row = |name: &str| topic.iter().find(|row| row.name == name).unwrap();
     assert_eq!(row("retention.ms").value.as_deref(), Some("3600000"));
-    assert_eq!(row("retention.ms").source, Source::StaticBroker);
+    // Kafka names no source for a default that comes from a lesser name of the broker's key.
+    assert_eq!(
+        (row("retention.ms").source, row("retention.ms").synonyms.len()),
+        (Source::Default, 0)
+    );
+    assert_eq!(row("segment.ms").source, Source::StaticBroker);
+    let names: Vec<_> = row("segment.ms").synonyms.iter().map(|(n, _, s)| (&**n, *s)).collect();
+    let hours = ("log.roll.hours", Source::Default);
+    assert_eq!(names, [("log.roll.ms", Source::StaticBroker), hours]);
     assert_eq!(row("segment.bytes").source, Source::Topic);
     assert_eq!(row("segment.bytes").synonyms[0].1.as_deref(), Some("5000"));
     assert_eq!(row("max.message.bytes").source, Source::Default);

@@ -107,20 +107,33 @@ impl Config {
         for (name, value) in overrides {
             check(name, value)?;
         }
-        from_values(|name| match overrides.get(name) {
+        let value = |name: &str| match overrides.get(name) {
             Some(value) => value.clone(),
-            None => self.topic_default(keys::topic_key(name).expect("written in this file")).0,
-        })
+            None => self.default_value(keys::topic_key(name).expect("written in this file")),
+        };
+        check_together(&value)?;
+        from_values(value)
     }
 
-    /// A topic key's default as text, and the broker key that set it (if one did).
-    pub(super) fn topic_default(&self, key: &'static Key) -> (String, Option<&'static str>) {
-        let written = key.synonyms.iter().find_map(|(synonym, factor)| {
-            let entry = self.values.entries.get(*synonym).filter(|e| !e.value.is_empty())?;
-            Some((scaled(&entry.value, *factor), Some(*synonym)))
-        });
-        written.unwrap_or_else(|| (key.default.unwrap_or_default().to_owned(), None))
+    /// A topic or group key's default as text: what the broker's keys or the table say.
+    pub(super) fn default_value(&self, key: &'static Key) -> String {
+        let written = key
+            .synonyms
+            .iter()
+            .find_map(|(synonym, factor)| Some(scaled(self.written(synonym)?.0, *factor)));
+        written.unwrap_or_else(|| key.default.unwrap_or_default().to_owned())
     }
+}
+
+/// Kafka's one rule about two keys.
+fn check_together(value: &impl Fn(&str) -> String) -> Result<(), String> {
+    let (least, most) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let number = |name: &str| value(name).parse::<i64>().unwrap_or_default();
+    let (min, max) = (number(least), number(most));
+    if min > max {
+        return Err(format!("conflict topic config setting {least} ({min}) > {most} ({max})"));
+    }
+    Ok(())
 }
 
 fn check(name: &str, value: &str) -> Result<(), String> {

@@ -46,9 +46,16 @@ impl fmt::Display for ConfigProblem {
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    File { path: String, line: usize },
-    Environment { variable: String },
+    File {
+        path: String,
+        line: usize,
+    },
+    Environment {
+        variable: String,
+    },
     Override,
+    /// Set through the protocol while the broker runs.
+    Dynamic,
 }
 
 impl Origin {
@@ -57,6 +64,7 @@ impl Origin {
             Self::File { path, .. } => path.clone(),
             Self::Environment { variable } => format!("environment {variable}"),
             Self::Override => "--override".to_owned(),
+            Self::Dynamic => String::new(),
         }
     }
 

@@ -129,11 +129,11 @@ fn result(
 }
 
 fn configs(context: &Context, own: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
-    let described = context.core.config.describe_topic(own).into_iter();
+    let described = context.core.config().describe_topic(own).into_iter();
     described
         .map(|config| {
             CreatableTopicConfigs::default()
-                .with_name(StrBytes::from_static_str(config.name))
+                .with_name(StrBytes::from_string(config.name.into_owned()))
                 .with_value(config.value.map(StrBytes::from_string))
                 .with_read_only(config.read_only)
                 .with_config_source(config.source as i8)

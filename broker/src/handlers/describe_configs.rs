@@ -1,9 +1,10 @@
 //! DescribeConfigs (32), versions 1 to 4.
 //!
-//! - Topics and this broker, from the one table of keys. Secrets have no value.
+//! - Topics, this broker, what was set for all brokers (no name), groups and client metrics
+//!   subscriptions, from the one table of keys. Secrets have no value.
 //! - v1 (KIP-226): synonyms; v3 (KIP-524): types and documentation.
 //!
-//! Left out: broker loggers, client metrics and groups, refused with INVALID_REQUEST.
+//! Left out: broker loggers, refused with INVALID_REQUEST.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -13,13 +14,13 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::config::Subscription;
 use crate::config::describe::Described;
+use crate::config_changes::Target;
 use crate::dispatch::Close;
 use crate::handlers::Context;
-
-/// Kafka's `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+use crate::state::ConfigResource;
+use crate::topic_changes::Refusal;
 
 pub(crate) async fn handle(
     context: &Context,
@@ -33,8 +34,8 @@ pub(crate) async fn handle(
         match describe(context, resource) {
             Ok(described) => {
                 let wanted = |d: &Described| match &resource.configuration_keys {
-                    Some(keys) => keys.iter().any(|key| **key == *d.name),
-                    None => true,
+                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *d.name),
+                    _ => true,
                 };
                 let rows = described.into_iter().filter(wanted);
                 result.configs = rows.map(|d| row(context, d, synonyms, documentation)).collect();
@@ -52,28 +53,34 @@ pub(crate) async fn handle(
 fn describe(
     context: &Context,
     resource: &DescribeConfigsResource,
-) -> Result<Vec<Described>, (ResponseError, String)> {
-    let config = &context.core.config;
-    let name: &str = &resource.resource_name;
-    match resource.resource_type {
-        TOPIC => match context.core.topics.by_name(name) {
+) -> Result<Vec<Described>, Refusal> {
+    let core = &context.core;
+    let config = core.config();
+    let invalid = |why: &str| Err((ResponseError::InvalidRequest, why.to_owned()));
+    match Target::of(context, resource.resource_type, &resource.resource_name)? {
+        Target::Topic(name) => match core.topics.by_name(&name) {
             Some(topic) => Ok(config.describe_topic(&topic.configs)),
             None => {
                 let why = format!("there is no topic {name:?}");
                 Err((ResponseError::UnknownTopicOrPartition, why))
             }
         },
-        // No name asks for the defaults of all brokers, set through the protocol: there are none.
-        BROKER if name.is_empty() => Ok(Vec::new()),
-        BROKER if name == config.node_id.to_string() => Ok(config.describe_broker()),
-        BROKER => {
-            let why = format!("this broker is {}, not {name}", config.node_id);
-            Err((ResponseError::InvalidRequest, why))
-        }
-        other => {
-            let why = format!("configurations of resource type {other} are not kept here");
-            Err((ResponseError::InvalidRequest, why))
-        }
+        Target::Other(resource) => match &resource {
+            ConfigResource::BrokerDefaults => Ok(config.describe_broker_defaults()),
+            ConfigResource::Broker(_) => Ok(config.describe_broker()),
+            ConfigResource::Group(name) if name.is_empty() => {
+                invalid("Group name must not be empty")
+            }
+            ConfigResource::Group(_) => {
+                Ok(config.describe_group(&core.configs.overrides(&resource)))
+            }
+            ConfigResource::ClientMetrics(name) if name.is_empty() => {
+                invalid("Client metrics subscription name must not be empty")
+            }
+            ConfigResource::ClientMetrics(_) => {
+                Ok(Subscription::describe(&core.configs.overrides(&resource)))
+            }
+        },
     }
 }
 
@@ -84,7 +91,7 @@ fn row(
     documentation: bool,
 ) -> DescribeConfigsResourceResult {
     let mut row = DescribeConfigsResourceResult::default()
-        .with_name(StrBytes::from_static_str(described.name))
+        .with_name(StrBytes::from_string(described.name.into_owned()))
         .with_value(described.value.map(StrBytes::from_string))
         .with_read_only(described.read_only)
         .with_config_source(described.source as i8)
@@ -92,7 +99,7 @@ fn row(
     if synonyms {
         let synonyms = described.synonyms.into_iter().map(|(name, value, source)| {
             DescribeConfigsSynonym::default()
-                .with_name(StrBytes::from_static_str(name))
+                .with_name(StrBytes::from_string(name.into_owned()))
                 .with_value(value.map(StrBytes::from_string))
                 .with_source(source as i8)
         });

@@ -50,7 +50,8 @@ struct Limit {
 impl Limit {
     fn of(context: &Context, request: &FetchRequest) -> Self {
         let at_most = |wanted: i32| usize::try_from(wanted).unwrap_or(0);
-        let bytes_max = at_most(request.max_bytes).min(context.core.config.limits.fetch_bytes_max);
+        let bytes_max =
+            at_most(request.max_bytes).min(context.core.config().limits.fetch_bytes_max);
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Self {
             bytes_max,

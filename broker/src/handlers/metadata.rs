@@ -80,7 +80,7 @@ async fn named(
     if let Some(topic) = context.core.topics.by_name(name) {
         return describe(context, request, &topic);
     }
-    let allowed = context.core.config.topics.auto_create
+    let allowed = context.core.config().topics.auto_create
         && (context.version < 4 || request.allow_auto_topic_creation);
     let error = if allowed {
         let wanted =
@@ -142,10 +142,10 @@ fn leader_epoch(version: i16, epoch: i32) -> i32 {
 
 impl Context {
     pub(crate) fn node(&self) -> BrokerId {
-        BrokerId(self.core.config.node_id)
+        BrokerId(self.core.config().node_id)
     }
 
     pub(crate) fn rack(&self) -> Option<StrBytes> {
-        self.core.config.rack.clone().map(StrBytes::from_string)
+        self.core.config().rack.clone().map(StrBytes::from_string)
     }
 }

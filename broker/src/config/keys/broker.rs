@@ -12,6 +12,8 @@ pub const SECTIONS: &[(&str, &[Key])] = &[
     ("Data and durability", DATA),
     ("Topics", TOPICS),
     ("Groups and producers", GROUPS),
+    ("Consumer groups of KIP-848", CONSUMER_GROUPS),
+    ("Share groups", SHARE_GROUPS),
     ("Limits", LIMITS),
 ];
 
@@ -207,13 +209,15 @@ const TOPICS: &[Key] = &[
         "log.retention.ms",
         Kind::Long { min: -1, max: LONG },
         "The same in ms; wins over minutes.",
-    ),
+    )
+    .dynamic(),
     Key::new(
         "log.retention.bytes",
         Kind::Long { min: -1, max: LONG },
         "How much of each partition is kept; -1: all.",
     )
-    .default("-1"),
+    .default("-1")
+    .dynamic(),
     Key::new(
         "log.retention.check.interval.ms",
         Kind::Long { min: 1, max: LONG },
@@ -221,24 +225,29 @@ const TOPICS: &[Key] = &[
     )
     .default("300000"),
     Key::new("log.cleanup.policy", Kind::List, "delete, compact, or both; see cleanup.policy.")
-        .default("delete"),
+        .default("delete")
+        .dynamic(),
     Key::new(
         "log.segment.bytes",
         Kind::Int { min: 14, max: INT },
         "Size of one segment file, at most 128 MiB.",
     )
-    .default("1073741824"),
+    .default("1073741824")
+    .dynamic(),
     Key::new("log.roll.hours", Kind::Int { min: 1, max: INT }, "Age at which a segment is closed.")
         .default("168"),
-    Key::new("log.roll.ms", Kind::Long { min: 1, max: LONG }, "The same in ms; wins over hours."),
+    Key::new("log.roll.ms", Kind::Long { min: 1, max: LONG }, "The same in ms; wins over hours.")
+        .dynamic(),
     Key::new(
         "log.message.timestamp.type",
         Kind::OneOf(&["CreateTime", "LogAppendTime"]),
         "Whether records keep the producer's time or get the broker's.",
     )
-    .default("CreateTime"),
+    .default("CreateTime")
+    .dynamic(),
     Key::new("message.max.bytes", Kind::Int { min: 0, max: INT }, "Largest record batch, as sent.")
-        .default("1048588"),
+        .default("1048588")
+        .dynamic(),
 ];
 
 const GROUPS: &[Key] = &[
@@ -287,20 +296,119 @@ const GROUPS: &[Key] = &[
         Kind::Int { min: 1, max: INT },
         "How long a silent producer's sequence is remembered.",
     )
-    .default("86400000"),
+    .default("86400000")
+    .dynamic(),
+];
+
+const CONSUMER_GROUPS: &[Key] = &[
+    Key::new(
+        "group.consumer.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "A member silent for so long is taken for gone.",
+    )
+    .default("45000"),
+    Key::new(
+        "group.consumer.min.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "Least value of a group's consumer.session.timeout.ms.",
+    )
+    .default("45000"),
+    Key::new(
+        "group.consumer.max.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "Largest value of a group's consumer.session.timeout.ms.",
+    )
+    .default("60000"),
+    Key::new(
+        "group.consumer.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "How often a member is asked to say that it lives.",
+    )
+    .default("5000"),
+    Key::new(
+        "group.consumer.min.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "Least value of a group's consumer.heartbeat.interval.ms.",
+    )
+    .default("5000"),
+    Key::new(
+        "group.consumer.max.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "Largest value of a group's consumer.heartbeat.interval.ms.",
+    )
+    .default("15000"),
+];
+
+const SHARE_GROUPS: &[Key] = &[
+    Key::new(
+        "group.share.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "A member silent for so long is taken for gone.",
+    )
+    .default("45000"),
+    Key::new(
+        "group.share.min.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "Least value of a group's share.session.timeout.ms.",
+    )
+    .default("45000"),
+    Key::new(
+        "group.share.max.session.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "Largest value of a group's share.session.timeout.ms.",
+    )
+    .default("60000"),
+    Key::new(
+        "group.share.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "How often a member is asked to say that it lives.",
+    )
+    .default("5000"),
+    Key::new(
+        "group.share.min.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "Least value of a group's share.heartbeat.interval.ms.",
+    )
+    .default("5000"),
+    Key::new(
+        "group.share.max.heartbeat.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "Largest value of a group's share.heartbeat.interval.ms.",
+    )
+    .default("15000"),
+    Key::new(
+        "group.share.record.lock.duration.ms",
+        Kind::Int { min: 1_000, max: 3_600_000 },
+        "How long a record handed to a member is kept from the others.",
+    )
+    .default("30000"),
+    Key::new(
+        "group.share.min.record.lock.duration.ms",
+        Kind::Int { min: 1_000, max: 30_000 },
+        "Least value of a group's share.record.lock.duration.ms.",
+    )
+    .default("15000"),
+    Key::new(
+        "group.share.max.record.lock.duration.ms",
+        Kind::Int { min: 30_000, max: 3_600_000 },
+        "Largest value of a group's share.record.lock.duration.ms.",
+    )
+    .default("60000"),
 ];
 
 const LIMITS: &[Key] = &[
     Key::new("max.connections", Kind::Int { min: 1, max: INT }, "Connections at once.")
         .default("1000")
-        .differs("2147483647", "each costs memory"),
+        .differs("2147483647", "each costs memory")
+        .dynamic(),
     Key::new(
         "max.connections.per.ip",
         Kind::Int { min: 1, max: INT },
         "Connections at once from one address.",
     )
     .default("500")
-    .differs("2147483647", "one machine must not lock out the others"),
+    .differs("2147483647", "one machine must not lock out the others")
+    .dynamic(),
     Key::new(
         "connections.max.idle.ms",
         Kind::Long { min: 1, max: LONG },

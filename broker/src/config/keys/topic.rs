@@ -104,7 +104,7 @@ pub const TOPIC: &[Key] = &[
     .default("9223372036854775807")
     .no_effect("log compaction is not there yet")
     .synonyms(&[("log.cleaner.max.compaction.lag.ms", 1)]),
-    Key::new("min.cleanable.dirty.ratio", Kind::Text, "Kept and shown; belongs to compaction.")
+    Key::new("min.cleanable.dirty.ratio", Kind::Ratio, "Kept and shown; belongs to compaction.")
         .default("0.5")
         .no_effect("log compaction is not there yet")
         .synonyms(&[("log.cleaner.min.cleanable.ratio", 1)]),

@@ -1,0 +1,277 @@
+//! Changing configurations through the protocol: of topics, brokers, groups and client metrics
+//! subscriptions. The record is durable before anything else changes; then the new values hold at
+//! once for whatever runs.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+
+use crate::config::client_metrics::Refused;
+use crate::config::keys::{self, Key, Kind};
+use crate::config::{Config, Levels, Overrides, Subscription};
+use crate::core::Core;
+use crate::handlers::Context;
+use crate::state::{self, ConfigResource, StateKey, TopicRecord};
+use crate::topic_changes::{self, Refusal, refuse, storage};
+use crate::topics::{self, Topic};
+
+/// Kafka's `ConfigResource.Type`.
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+pub(crate) const CLIENT_METRICS: i8 = 16;
+pub(crate) const GROUP: i8 = 32;
+
+/// What a configuration belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Topic(String),
+    Other(ConfigResource),
+}
+
+impl Target {
+    /// From a request. The sentences are Kafka's.
+    pub(crate) fn of(context: &Context, kind: i8, name: &str) -> Result<Self, Refusal> {
+        let node = context.node().0;
+        let invalid = |why: String| refuse(ResponseError::InvalidRequest, why);
+        let other = match kind {
+            TOPIC if name.is_empty() => {
+                return invalid("Default topic resources are not allowed.".to_owned());
+            }
+            TOPIC => {
+                topics::check_name(name)?;
+                return Ok(Self::Topic(name.to_owned()));
+            }
+            BROKER if name.is_empty() => ConfigResource::BrokerDefaults,
+            BROKER => match name.parse::<i32>() {
+                Ok(id) if id == node => ConfigResource::Broker(id),
+                Ok(id) => {
+                    let why = format!("Unexpected broker id, expected {node}, but received {id}");
+                    return invalid(why);
+                }
+                Err(_) => return invalid(format!("Node id must be an integer, but it is: {name}")),
+            },
+            GROUP => ConfigResource::Group(name.to_owned()),
+            CLIENT_METRICS => ConfigResource::ClientMetrics(name.to_owned()),
+            BROKER_LOGGER => {
+                let why = "levels of loggers cannot be asked for or changed here: the environment \
+                           variable ODRADEK_LOG sets them at the start";
+                return invalid(why.to_owned());
+            }
+            other => return invalid(format!("Unknown resource type {other}")),
+        };
+        Ok(Self::Other(other))
+    }
+
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        match self {
+            Self::Topic(_) => keys::topic_key(name),
+            Self::Other(ConfigResource::Group(_)) => keys::group_key(name),
+            Self::Other(ConfigResource::ClientMetrics(_)) => keys::client_metrics_key(name),
+            Self::Other(ConfigResource::Broker(_) | ConfigResource::BrokerDefaults) => {
+                match keys::find(name) {
+                    Some(keys::Found::Key(key)) => Some(key),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
+/// What happens to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Set(String),
+    Delete,
+    /// To the end of a list, what is not in it yet.
+    Append(String),
+    Subtract(String),
+}
+
+/// Changes one resource, all keys or none. `replace`: what is not named is taken away.
+pub(crate) async fn alter(
+    core: &Arc<Core>,
+    target: &Target,
+    changes: &[(String, Change)],
+    replace: bool,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let _changing = core.changing_topics().await;
+    let before = match target {
+        Target::Topic(name) => topic_changes::existing(core, name)?.configs.clone(),
+        Target::Other(resource) => core.configs.overrides(resource),
+    };
+    let after = changed(target, &before, changes, replace)?;
+    match target {
+        Target::Topic(name) => alter_topic(core, name, after, validate_only).await,
+        Target::Other(resource) => alter_other(core, resource, after, validate_only).await,
+    }
+}
+
+fn changed(
+    target: &Target,
+    before: &Overrides,
+    changes: &[(String, Change)],
+    replace: bool,
+) -> Result<Overrides, Refusal> {
+    let mut after = if replace { Overrides::new() } else { before.clone() };
+    for (name, change) in changes {
+        let (verb, words) = match change {
+            Change::Set(value) => {
+                after.insert(name.clone(), value.clone());
+                continue;
+            }
+            Change::Delete => {
+                after.remove(name);
+                continue;
+            }
+            Change::Append(words) => ("APPEND", words),
+            Change::Subtract(words) => ("SUBTRACT", words),
+        };
+        let Some(key) = target.key(name).filter(|key| key.kind == Kind::List) else {
+            let why = format!("Can't {verb} to key {name} because its type is not LIST.");
+            return refuse(ResponseError::InvalidConfig, why);
+        };
+        let now = before.get(name).map_or(key.default.unwrap_or_default(), String::as_str);
+        let mut list: Vec<&str> = now.split(',').filter(|word| !word.is_empty()).collect();
+        for word in words.split(',') {
+            if verb == "SUBTRACT" {
+                list.retain(|kept| *kept != word);
+            } else if !list.contains(&word) {
+                list.push(word);
+            }
+        }
+        after.insert(name.clone(), list.join(","));
+    }
+    Ok(after)
+}
+
+async fn alter_topic(
+    core: &Arc<Core>,
+    name: &str,
+    configs: Overrides,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let topic = topic_changes::existing(core, name)?;
+    let settings = core
+        .config()
+        .topic_settings(&configs)
+        .or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
+    if validate_only || configs == topic.configs {
+        return Ok(());
+    }
+    let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let record = TopicRecord { id: topic.id, partitions, configs };
+    let key = StateKey::Topic(name.to_owned());
+    core.put_state(vec![(key, Some(state::value(&record)))]).await.map_err(storage)?;
+    settle(core, Topic { configs: record.configs, settings, ..topic.snapshot() });
+    Ok(())
+}
+
+/// Puts a topic's new settings in force.
+fn settle(core: &Arc<Core>, topic: Topic) {
+    for partition in &topic.partitions {
+        core.log.set_settings(partition.id, topics::log_settings(&topic.settings));
+    }
+    core.topics.put(Arc::new(topic));
+}
+
+async fn alter_other(
+    core: &Arc<Core>,
+    resource: &ConfigResource,
+    after: Overrides,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let levels = core.config().levels().clone();
+    let config = match resource {
+        ConfigResource::Broker(_) => {
+            Some(with_levels(core, Levels { broker: after.clone(), ..levels })?)
+        }
+        ConfigResource::BrokerDefaults => {
+            Some(with_levels(core, Levels { defaults: after.clone(), ..levels })?)
+        }
+        ConfigResource::Group(name) if name.is_empty() => {
+            let why = "Default group resources are not allowed.";
+            return refuse(ResponseError::InvalidRequest, why);
+        }
+        ConfigResource::Group(_) => {
+            let config = core.config();
+            let checked = config.groups.defaults.group(&after);
+            checked.or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
+            None
+        }
+        ConfigResource::ClientMetrics(name) => {
+            Subscription::new(name, &after).map_err(|refused| match refused {
+                Refused::Request(why) => (ResponseError::InvalidRequest, why),
+                Refused::Config(why) => (ResponseError::InvalidConfig, why),
+            })?;
+            None
+        }
+    };
+    if validate_only {
+        return Ok(());
+    }
+    let value = (!after.is_empty()).then(|| state::value(&after));
+    let key = StateKey::Config(resource.clone());
+    core.put_state(vec![(key, value)]).await.map_err(storage)?;
+    match config {
+        Some(config) => put_config(core, config),
+        None => core.configs.set_overrides(resource.clone(), after),
+    }
+    Ok(())
+}
+
+fn with_levels(core: &Core, levels: Levels) -> Result<Config, Refusal> {
+    let config = core.config().with_levels(levels);
+    config.or_else(|why| refuse(ResponseError::InvalidRequest, why))
+}
+
+/// Puts a broker's new configuration in force, and with it the defaults of every topic.
+fn put_config(core: &Arc<Core>, config: Config) {
+    core.configs.set_current(config);
+    let config = core.config();
+    for topic in core.topics.all() {
+        match config.topic_settings(&topic.configs) {
+            Ok(settings) if settings == topic.settings => {}
+            Ok(settings) => settle(core, Topic { settings, ..topic.snapshot() }),
+            Err(why) => tracing::warn!(topic = %topic.name, %why,
+                "the topic keeps its settings: they do not go with the broker's new defaults"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_grow_and_shrink_from_what_is_set_or_the_default() {
+        let target = Target::Topic("t".to_owned());
+        let set = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        let change = |before: &Overrides, change| {
+            let changes = [("cleanup.policy".to_owned(), change)];
+            changed(&target, before, &changes, false).map(|after| after["cleanup.policy"].clone())
+        };
+        let append = |words: &str| Change::Append(words.to_owned());
+        let subtract = |words: &str| Change::Subtract(words.to_owned());
+        let none = Overrides::new();
+        assert_eq!(change(&none, append("compact")).unwrap(), "delete,compact");
+        assert_eq!(change(&set, append("compact,delete")).unwrap(), "compact,delete");
+        assert_eq!(change(&set, subtract("compact")).unwrap(), "");
+        let changes = [("retention.ms".to_owned(), append("1"))];
+        let (error, why) = changed(&target, &none, &changes, false).unwrap_err();
+        assert_eq!(error, ResponseError::InvalidConfig);
+        assert_eq!(why, "Can't APPEND to key retention.ms because its type is not LIST.");
+    }
+
+    #[test]
+    fn to_replace_takes_away_what_is_not_named() {
+        let target = Target::Topic("t".to_owned());
+        let before = Overrides::from([("retention.ms".to_owned(), "1".to_owned())]);
+        let changes = [("segment.bytes".to_owned(), Change::Set("9".to_owned()))];
+        let kept = changed(&target, &before, &changes, false).unwrap();
+        assert_eq!(kept.len(), 2);
+        let replaced = changed(&target, &before, &changes, true).unwrap();
+        assert_eq!(replaced.into_keys().collect::<Vec<_>>(), ["segment.bytes"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! IncrementalAlterConfigs (44), versions 0 to 1 (KIP-339).
+//!
+//! - Single keys of a resource are set (0), deleted (1), or, for lists, appended to (2) and
+//!   subtracted from (3).
+//! - All keys of a resource or none; durable before the reply, in force at once.
+//! - `validate_only` checks and changes nothing.
+//!
+//! Left out: broker loggers, refused with INVALID_REQUEST; keys of a broker that are in no table
+//! (Kafka keeps them) are INVALID_REQUEST, because they are slips.
+
+use std::collections::HashSet;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::config_changes::{self, Change, Target};
+use crate::dispatch::Close;
+use crate::handlers::Context;
+use crate::topic_changes::{Refusal, refuse};
+
+/// Kafka's `AlterConfigOp.OpType`.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+pub(crate) async fn handle(
+    context: &Context,
+    request: IncrementalAlterConfigsRequest,
+) -> Result<IncrementalAlterConfigsResponse, Close> {
+    let named = request.resources.iter().map(|r| (r.resource_type, &*r.resource_name));
+    let twice = repeated(named);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in &request.resources {
+        let outcome = if twice.contains(&(resource.resource_type, &*resource.resource_name)) {
+            refuse(ResponseError::InvalidRequest, "Each resource must appear at most once.")
+        } else {
+            alter(context, resource, request.validate_only).await
+        };
+        let mut response = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        if let Err((error, why)) = outcome {
+            response.error_code = error.code();
+            response.error_message = Some(StrBytes::from_string(why));
+        }
+        responses.push(response);
+    }
+    Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
+}
+
+/// Resources that a request names more than once.
+pub(crate) fn repeated<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> HashSet<(i8, &'a str)> {
+    let mut seen = HashSet::new();
+    named.filter(|resource| !seen.insert(*resource)).collect()
+}
+
+/// Keys, each with whether a value is missing; the sentences are Kafka's.
+pub(crate) fn check_names<'a>(
+    names: impl Iterator<Item = (&'a str, bool)> + Clone,
+) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    if names.clone().any(|(name, _)| !seen.insert(name)) {
+        return refuse(ResponseError::InvalidRequest, "Error due to duplicate config keys");
+    }
+    let missing: Vec<&str> = names.filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+    if !missing.is_empty() {
+        let why = format!("Null value not supported for : {}", missing.join(", "));
+        return refuse(ResponseError::InvalidRequest, why);
+    }
+    Ok(())
+}
+
+async fn alter(
+    context: &Context,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let missing = |c: &AlterableConfig| c.value.is_none() && c.config_operation != DELETE;
+    check_names(resource.configs.iter().map(|c| (&*c.name, missing(c))))?;
+    let target = Target::of(context, resource.resource_type, &resource.resource_name)?;
+    let mut changes = Vec::with_capacity(resource.configs.len());
+    for config in &resource.configs {
+        let value = config.value.as_deref().unwrap_or("").to_owned();
+        let change = match config.config_operation {
+            SET => Change::Set(value),
+            DELETE => Change::Delete,
+            APPEND => Change::Append(value),
+            SUBTRACT => Change::Subtract(value),
+            other => {
+                let why = format!("Unknown operations type {other}");
+                return refuse(ResponseError::InvalidRequest, why);
+            }
+        };
+        changes.push((config.name.to_string(), change));
+    }
+    config_changes::alter(&context.core, &target, &changes, false, validate_only).await
+}
