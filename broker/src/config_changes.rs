@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use crate::acl::{Operation, Resource};
 use crate::config::client_metrics::Refused;
 use crate::config::keys::{self, Key, Kind};
 use crate::config::{Config, Levels, Overrides, Subscription};
@@ -30,8 +31,22 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// From a request. The sentences are Kafka's.
-    pub(crate) fn of(context: &Context, kind: i8, name: &str) -> Result<Self, Refusal> {
+    /// From a request that wants to do this with it: topics and groups are asked for by name, all
+    /// else stands under the cluster. The sentences are Kafka's.
+    pub(crate) fn of(
+        context: &Context,
+        operation: Operation,
+        kind: i8,
+        name: &str,
+    ) -> Result<Self, Refusal> {
+        let (asked, denied) = match kind {
+            TOPIC => (Resource::Topic(name), ResponseError::TopicAuthorizationFailed),
+            GROUP => (Resource::Group(name), ResponseError::GroupAuthorizationFailed),
+            _ => (Resource::Cluster, ResponseError::ClusterAuthorizationFailed),
+        };
+        if !context.allowed(operation, asked) {
+            return refuse(denied, "not authorised");
+        }
         let node = context.node().0;
         let invalid = |why: String| refuse(ResponseError::InvalidRequest, why);
         let other = match kind {

@@ -21,6 +21,7 @@ use odradek_protocol::compression::Compression;
 use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
+use crate::acl::{Access, Rule};
 use crate::auth::Users;
 use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub log: Arc<Log>,
     pub topics: Topics,
     pub users: Arc<Users>,
+    pub access: Access,
     pub groups: Arc<GroupCoordinator>,
     pub cluster_id: String,
     pub configs: Arc<Configs>,
@@ -51,6 +53,8 @@ pub(crate) struct Core {
     state: Arc<Partition>,
     /// Checkpoints as last committed.
     checkpoints: std::sync::Mutex<HashMap<String, Bytes>>,
+    /// One change of access rules at a time; held across their records' sync.
+    pub rule_changes: AsyncMutex<()>,
     /// One change of topics at a time; held across its state record's sync.
     topic_changes: AsyncMutex<()>,
     producer_ids: AsyncMutex<ProducerIds>,
@@ -74,6 +78,7 @@ struct Restored {
     cluster: Option<ClusterRecord>,
     topics: BTreeMap<String, TopicRecord>,
     users: Vec<(String, Bytes)>,
+    rules: Vec<(Uuid, Rule)>,
     starts: HashMap<PartitionId, i64>,
     checkpoints: HashMap<String, Bytes>,
     producer_ids_next: i64,
@@ -97,6 +102,10 @@ impl Restored {
                     restored.topics.insert(name, record);
                 }
                 Some(StateKey::User(name)) => restored.users.push((name, value)),
+                Some(StateKey::Acl(id)) => {
+                    let rule = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.rules.push((id, rule));
+                }
                 Some(StateKey::Start(id)) => {
                     let start = serde_json::from_slice(&value).map_err(damaged)?;
                     restored.starts.insert(id, start);
@@ -152,12 +161,14 @@ impl Core {
             log: opening.log,
             topics,
             users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
+            access: Access::new(&config.access, restored.rules),
             groups,
             cluster_id: cluster_id(&config, restored.cluster),
             configs,
             offsets,
             state,
             checkpoints: std::sync::Mutex::new(restored.checkpoints),
+            rule_changes: AsyncMutex::default(),
             topic_changes: AsyncMutex::default(),
             producer_ids: AsyncMutex::new(ProducerIds {
                 next: restored.producer_ids_next,

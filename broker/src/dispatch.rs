@@ -14,6 +14,7 @@ use odradek_protocol::frame::RequestHeader;
 use odradek_protocol::guard;
 
 use crate::broker::Broker;
+use crate::client::Principal;
 use crate::diagnose;
 use crate::handlers::{self, Context, api_versions, sasl_authenticate};
 use crate::reply::Reply;
@@ -138,6 +139,9 @@ pub(crate) const APIS: &[Api] = &[
         0..=5,
         left_out = &["transactional ids are refused with UNSUPPORTED_VERSION"]
     ),
+    api!(describe_acls::DescribeAclsRequest, 1..=3),
+    api!(create_acls::CreateAclsRequest, 1..=3),
+    api!(delete_acls::DeleteAclsRequest, 1..=3),
     api!(
         describe_configs::DescribeConfigsRequest,
         1..=4,
@@ -252,7 +256,8 @@ pub(crate) fn dispatch(
         let evidence = format!("{name} {version} was sent; {oldest} to {newest} are served");
         return rejected(diagnose::UNSUPPORTED_VERSION, evidence);
     }
-    if !api.before_login && session.principal().is_none() {
+    let principal = session.principal();
+    if !api.before_login && principal.is_none() {
         let evidence = format!("{} came before a SASL login was complete", api.name);
         return rejected(diagnose::NO_SASL_ON_SASL_LISTENER, evidence);
     }
@@ -263,6 +268,7 @@ pub(crate) fn dispatch(
         broker: broker.clone(),
         core: broker.core(),
         session: session.clone(),
+        principal: principal.unwrap_or_else(Principal::anonymous),
         client_id: header.client_id.unwrap_or_default(),
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },

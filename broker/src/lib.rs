@@ -1,5 +1,6 @@
 //! The log and the Kafka protocol. No HTTP, no command line, knows no other package.
 
+pub mod acl;
 pub mod auth;
 mod broker;
 pub mod client;

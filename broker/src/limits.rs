@@ -32,6 +32,9 @@ pub(crate) const PRODUCER_IDS_BLOCK: i64 = 1_000;
 /// Partitions of one topic and in all: each costs a folder, a file and some memory.
 pub(crate) const PARTITIONS_MAX: usize = 20_000;
 
+/// Access rules. A decision does not get slower with their number; loading and listing them does.
+pub(crate) const ACL_RULES_MAX: usize = 20_000;
+
 /// Length of a topic name (Kafka's own bound: it becomes a folder name).
 pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 249;
 

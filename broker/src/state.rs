@@ -51,6 +51,8 @@ pub(crate) enum StateKey {
     Start(PartitionId),
     Checkpoint(String),
     ProducerIds,
+    /// An access rule.
+    Acl(Uuid),
     /// What was set for a resource through the protocol, as a map of texts. A topic's stands in
     /// its own record.
     Config(ConfigResource),
@@ -99,6 +101,7 @@ impl StateKey {
             Self::Checkpoint(name) => format!("checkpoint:{name}"),
             Self::ProducerIds => "producer-ids:".to_owned(),
             Self::Config(resource) => format!("config:{}", resource.to_text()),
+            Self::Acl(id) => format!("acl:{id}"),
         };
         Bytes::from(text)
     }
@@ -113,6 +116,7 @@ impl StateKey {
             "checkpoint" => Some(Self::Checkpoint(name.to_owned())),
             "producer-ids" => Some(Self::ProducerIds),
             "config" => ConfigResource::parse(name).map(Self::Config),
+            "acl" => Some(Self::Acl(name.parse().ok()?)),
             "start" => {
                 let (topic_id, partition) = name.split_once(':')?;
                 Some(Self::Start(PartitionId {
@@ -148,9 +152,10 @@ mod tests {
             StateKey::Config(ConfigResource::BrokerDefaults),
             StateKey::Config(ConfigResource::Group("g:h".to_owned())),
             StateKey::Config(ConfigResource::ClientMetrics("all".to_owned())),
+            StateKey::Acl(STATE_TOPIC_ID),
         ] {
             assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
         }
-        assert_eq!(StateKey::parse(b"acl:x"), None);
+        assert_eq!(StateKey::parse(b"later:x"), None);
     }
 }

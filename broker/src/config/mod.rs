@@ -17,7 +17,7 @@ mod sample;
 pub mod topic;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +96,17 @@ pub struct ConnectionLimits {
     pub fetch_bytes_max: usize,
 }
 
+/// Who is asked for permission, and who is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Access rules (ACLs) are looked at.
+    pub enabled: bool,
+    /// What no rule stands for is allowed to everybody.
+    pub everyone_without_rule: bool,
+    /// Principals that may do everything, as `User:alice`.
+    pub super_users: BTreeSet<String>,
+}
+
 /// A user named in the configuration; holds for every listener with login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigUser {
@@ -121,6 +132,7 @@ pub struct Config {
     pub topics: TopicDefaults,
     pub groups: GroupSettings,
     pub limits: ConnectionLimits,
+    pub access: AccessSettings,
     pub users: Vec<ConfigUser>,
     /// To be said loudly at the start.
     pub warnings: Vec<String>,
@@ -199,6 +211,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         },
         groups: groups(reader),
         limits: limits(reader),
+        access: access(reader),
         users: Vec::new(),
         warnings: Vec::new(),
         notes: notes(reader, without_effect),
@@ -207,7 +220,6 @@ fn resolve(reader: &Reader<'_>) -> Config {
         listeners,
     };
     config.users = users(reader, &mut config.warnings);
-    check_access_rules(reader, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
     config
 }
@@ -353,25 +365,43 @@ fn users(reader: &Reader<'_>, warnings: &mut Vec<String>) -> Vec<ConfigUser> {
     users.into_iter().map(|(name, password)| ConfigUser { name, password }).collect()
 }
 
-/// A broker that was told to check access rules must not start without checking them.
-fn check_access_rules(reader: &Reader<'_>, warnings: &mut Vec<String>) {
+/// Java classes cannot be loaded, so only Kafka's own names are taken, of whichever version.
+fn access(reader: &Reader<'_>) -> AccessSettings {
     const KEY: &str = "authorizer.class.name";
-    let everyone = reader.bool("allow.everyone.if.no.acl.found");
-    match reader.written(KEY) {
-        None => {}
-        Some(_) if everyone => warnings.push(
-            "access rules (ACLs) are not there yet: every user who can log in may do everything, \
-             as allow.everyone.if.no.acl.found=true says for a broker without rules"
-                .to_owned(),
-        ),
-        Some(_) => reader.problem(
-            reader.origin(KEY),
-            KEY,
-            "access rules (ACLs) are not there yet",
-            "take the line out, or add allow.everyone.if.no.acl.found=true, if every user who can \
-             log in may do everything",
-        ),
+    const KNOWN: [&str; 3] = [
+        "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "kafka.security.authorizer.AclAuthorizer",
+        "kafka.security.auth.SimpleAclAuthorizer",
+    ];
+    let class = reader.written(KEY);
+    if let Some(class) = class.as_ref().filter(|class| !KNOWN.contains(&class.as_str())) {
+        let what = format!("{class} cannot be loaded: it is a Java class");
+        let fix = format!("for access rules (ACLs) write {KEY}={}", KNOWN[0]);
+        reader.problem(reader.origin(KEY), KEY, what, fix);
     }
+    AccessSettings {
+        enabled: class.is_some(),
+        everyone_without_rule: reader.bool("allow.everyone.if.no.acl.found"),
+        super_users: super_users(reader),
+    }
+}
+
+/// Divided by semicolons, because a certificate's name holds commas.
+fn super_users(reader: &Reader<'_>) -> BTreeSet<String> {
+    const KEY: &str = "super.users";
+    let text = reader.text(KEY);
+    let names = text.split(';').map(str::trim).filter(|name| !name.is_empty());
+    let mut users = BTreeSet::new();
+    for name in names {
+        if name.split_once(':').is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty()) {
+            users.insert(name.to_owned());
+        } else {
+            let what = format!("{name:?} is not of the form User:NAME");
+            let fix = "write super.users=User:alice;User:bob";
+            reader.problem(reader.origin(KEY), KEY, what, fix);
+        }
+    }
+    users
 }
 
 fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {

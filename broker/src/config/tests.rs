@@ -157,8 +157,9 @@ listener.name.sasl_plaintext.plain.sasl.jaas.config=\
     let users: Vec<_> =
         config.users.iter().map(|u| (u.name.as_str(), u.password.expose())).collect();
     assert_eq!(users, [("admin", "password"), ("alice", "alice-secret")]);
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
-    assert!(config.warnings[0].contains("ACL"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(config.access.enabled && config.access.everyone_without_rule);
+    assert!(config.access.super_users.iter().eq(["User:admin"]));
     assert!(!format!("{config:?}").contains("alice-secret"));
 }
 
@@ -288,7 +289,11 @@ fn what_cannot_work_is_refused_with_its_line_and_what_to_write() {
             "listeners=SSL://:1\nssl.keystore.location=a.pem\nssl.enabled.protocols=TLSv1.1",
             &["\"TLSv1.1\" cannot be offered"],
         ),
-        ("authorizer.class.name=x.Y", &["ACLs", "allow.everyone.if.no.acl.found=true"]),
+        (
+            "authorizer.class.name=x.Y",
+            &["x.Y cannot be loaded", "metadata.authorizer.StandardAuthorizer"],
+        ),
+        ("super.users=alice", &["\"alice\" is not of the form User:NAME"]),
         ("ssl.cipher.suites=TLS_X", &["cannot be honoured"]),
         ("advertised.host.name=h", &["Kafka dropped it in 3.0"]),
         ("listener.name.lan.ssl.client.auth=none", &["there is no listener named lan"]),

@@ -26,6 +26,7 @@ pub const OVERSIZED_FRAME: &str = "oversized-frame";
 pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
 pub const UNSUPPORTED_VERSION: &str = "unsupported-version";
 pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
+pub const NOT_AUTHORISED: &str = "not-authorised";
 
 pub const CATALOGUE: &[Diagnosis] = &[
     Diagnosis {
@@ -175,6 +176,17 @@ pub const CATALOGUE: &[Diagnosis] = &[
         how_to_fix: "Look for a program that opens connections and does not close them (one \
                      producer for each message is the usual one). If all are needed, raise the \
                      bound.",
+    },
+    Diagnosis {
+        id: NOT_AUTHORISED,
+        title: "Not authorised",
+        what_happened: "The client is logged in, but no access rule lets it do what it asked for, \
+                        or one denies it. Clients report TOPIC_AUTHORIZATION_FAILED, \
+                        GROUP_AUTHORIZATION_FAILED or CLUSTER_AUTHORIZATION_FAILED.",
+        how_to_fix: "If it may, add the rule: kafka-acls --add --allow-principal User:NAME \
+                     --producer --topic TOPIC, or --consumer --topic TOPIC --group GROUP. \
+                     kafka-acls --list shows the rules. Administrators belong in super.users. \
+                     allow.everyone.if.no.acl.found=true opens what no rule stands for.",
     },
 ];
 

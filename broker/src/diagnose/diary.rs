@@ -54,6 +54,18 @@ impl Diary {
         tracing::warn!(%peer, listener, diagnosis, count, evidence, fix, "{title}");
     }
 
+    /// Keeps the event; its owner logs it in its own way.
+    pub fn note_quietly(
+        &self,
+        peer: SocketAddr,
+        listener: &str,
+        diagnosis: &'static str,
+        evidence: &str,
+    ) {
+        let evidence = printable(evidence);
+        self.keep(now_ms(), peer.ip().to_canonical(), listener, diagnosis, &evidence);
+    }
+
     fn keep(
         &self,
         now_ms: i64,

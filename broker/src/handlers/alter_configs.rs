@@ -2,6 +2,7 @@
 //!
 //! - What is given for a resource takes the place of everything that was set for it.
 //! - All keys of a resource or none; durable before the reply, in force at once.
+//! - Needs AlterConfigs on the topic or group, for all else on the cluster.
 //! - `validate_only` checks and changes nothing.
 //!
 //! Left out: broker loggers, which Kafka does not take here either; keys of a broker that are in no
@@ -13,6 +14,7 @@ use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceRespon
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::Operation;
 use crate::config_changes::{self, Change, Target};
 use crate::dispatch::Close;
 use crate::handlers::Context;
@@ -50,7 +52,8 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     check_names(resource.configs.iter().map(|c| (&*c.name, c.value.is_none())))?;
-    let target = Target::of(context, resource.resource_type, &resource.resource_name)?;
+    let operation = Operation::AlterConfigs;
+    let target = Target::of(context, operation, resource.resource_type, &resource.resource_name)?;
     let changes: Vec<(String, Change)> = resource
         .configs
         .iter()

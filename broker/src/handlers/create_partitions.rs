@@ -1,6 +1,7 @@
 //! CreatePartitions (37), versions 0 to 3.
 //!
 //! - `count` is the new number in all, larger than now. Durable before the reply.
+//! - Each topic needs Alter, else TOPIC_AUTHORIZATION_FAILED.
 //! - `validate_only` checks and adds nothing. Assignments must name this node only.
 //!
 //! Left out: nothing.
@@ -11,6 +12,7 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::state::OFFSETS_TOPIC;
@@ -38,6 +40,9 @@ async fn grow(
     topic: &CreatePartitionsTopic,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    if !context.allowed(Operation::Alter, Resource::Topic(&topic.name)) {
+        return Err((ResponseError::TopicAuthorizationFailed, String::new()));
+    }
     if **topic.name == *OFFSETS_TOPIC {
         let why = "a group's partition of __consumer_offsets depends on their number";
         return Err((ResponseError::InvalidPartitions, why.to_owned()));

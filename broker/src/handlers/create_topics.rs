@@ -3,6 +3,8 @@
 //! - Durable before the reply. Partitions -1 means `num.partitions`; the replication factor is 1 or
 //!   -1, anything else is INVALID_REPLICATION_FACTOR with a sentence.
 //! - `validate_only` checks and creates nothing.
+//! - Needs Create on the cluster or on the topic. Who may not see a topic's configurations
+//!   (DescribeConfigs) is told none, nor partitions and factor.
 //! - v5 (KIP-525): the resulting partitions, factor and configurations; v7 (KIP-516): the topic id.
 //! - Manual assignments must name this node only; their number is the number of partitions.
 //!
@@ -19,6 +21,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::topic_changes::{self, Refusal, Wanted};
@@ -36,7 +39,10 @@ pub(crate) async fn handle(
         .collect();
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let outcome = if repeated.contains(&**topic.name) {
+        let outcome = if !context.may_create(&topic.name) {
+            let why = "Authorization failed.";
+            Err((ResponseError::TopicAuthorizationFailed, why.to_owned()))
+        } else if repeated.contains(&**topic.name) {
             let why = "the request names this topic more than once";
             Err((ResponseError::InvalidRequest, why.to_owned()))
         } else {
@@ -107,7 +113,13 @@ fn result(
     let version = context.version;
     match outcome {
         Ok(created) => {
-            if version >= 5 {
+            let seen = context.may_see(Operation::DescribeConfigs, Resource::Topic(&topic.name));
+            if version >= 5 && !seen {
+                let error = ResponseError::TopicAuthorizationFailed;
+                result.topic_config_error_code = error.code();
+                result.num_partitions = -1;
+                result.replication_factor = -1;
+            } else if version >= 5 {
                 result.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
                 result.replication_factor = 1;
                 result.configs = Some(configs(context, &created.configs));

@@ -2,6 +2,7 @@
 //!
 //! - A group and all its offsets go at once, durably before the reply. NON_EMPTY_GROUP while it has
 //!   members, GROUP_ID_NOT_FOUND if there is none.
+//! - Needs Delete on each group, else GROUP_AUTHORIZATION_FAILED.
 //! - v1: throttling told; v2: flexible.
 //!
 //! Left out: v3 (an error message), which the message crate does not have.
@@ -9,9 +10,11 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
@@ -24,7 +27,10 @@ pub(crate) async fn handle(
     let once: Vec<GroupId> = named.filter(|group| seen.insert(group.to_string())).collect();
     // Together, so that they share a sync of the log.
     let results = once.into_iter().map(|group| async move {
-        let result = context.core.groups.delete(&group).await;
+        let result = match context.allowed(Operation::Delete, Resource::Group(&group)) {
+            true => context.core.groups.delete(&group).await,
+            false => Err(ResponseError::GroupAuthorizationFailed),
+        };
         DeletableGroupResult::default()
             .with_group_id(group)
             .with_error_code(result.err().map_or(0, |error| error.code()))

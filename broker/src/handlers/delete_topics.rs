@@ -2,6 +2,8 @@
 //!
 //! - Durable before the reply; files go after the state record says that the topic is gone.
 //! - v5 (KIP-599): an error message; v6 (KIP-516): by id.
+//! - Needs Delete on the topic or on the cluster. A topic that may not even be described is denied
+//!   whether it exists or not, and its name is not told.
 //! - `delete.topic.enable=false` is TOPIC_DELETION_DISABLED.
 //!
 //! Left out: nothing.
@@ -12,6 +14,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::topic_changes;
@@ -36,12 +39,25 @@ async fn delete(context: &Context, name: Option<TopicName>, id: Uuid) -> Deletab
         Some(name) => topics.by_name(name),
         None => topics.by_id(id),
     };
-    let shown = topic.as_ref().map(|t| TopicName(StrBytes::from_string(t.name.to_string())));
-    let mut result = DeletableTopicResult::default().with_name(name.or(shown));
+    let known = topic.as_ref().map(|t| TopicName(StrBytes::from_string(t.name.to_string())));
+    let asked = name.as_ref().or(known.as_ref());
+    let right = asked.map_or(Right::Delete, |name| Right::of(context, name));
+    let mut result = DeletableTopicResult::default();
+    result.name = if right == Right::None { name } else { name.or(known) };
     if context.version >= 6 {
-        result.topic_id = topic.as_ref().map_or(id, |t| t.id);
+        let shown = topic.as_ref().filter(|_| right == Right::Delete);
+        result.topic_id = shown.map_or(id, |t| t.id);
     }
+    let denied = match right {
+        Right::None => true,
+        // That a topic does not exist may be told to who may describe it.
+        Right::Describe => topic.is_some(),
+        Right::Delete => false,
+    };
     let outcome = match &topic {
+        _ if denied => {
+            Err((ResponseError::TopicAuthorizationFailed, "Authorization failed.".to_owned()))
+        }
         Some(topic) => topic_changes::delete(&context.core, &topic.name).await,
         None if by_name => {
             Err((ResponseError::UnknownTopicOrPartition, "there is no such topic".to_owned()))
@@ -55,4 +71,27 @@ async fn delete(context: &Context, name: Option<TopicName>, id: Uuid) -> Deletab
         }
     }
     result
+}
+
+/// How far a caller's rights go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    None,
+    Describe,
+    Delete,
+}
+
+impl Right {
+    fn of(context: &Context, topic: &str) -> Self {
+        let topic = Resource::Topic(topic);
+        if context.may_see(Operation::Delete, Resource::Cluster)
+            || context.allowed(Operation::Delete, topic)
+        {
+            Self::Delete
+        } else if context.may_see(Operation::Describe, topic) {
+            Self::Describe
+        } else {
+            Self::None
+        }
+    }
 }

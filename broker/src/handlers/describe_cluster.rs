@@ -12,7 +12,7 @@ use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::dispatch::Close;
-use crate::handlers::{Context, authorised};
+use crate::handlers::Context;
 
 const BROKERS: i8 = 1;
 
@@ -39,7 +39,7 @@ pub(crate) async fn handle(
             .with_rack(context.rack()),
     ];
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = authorised::CLUSTER;
+        response.cluster_authorized_operations = context.cluster_operations();
     }
     Ok(response)
 }

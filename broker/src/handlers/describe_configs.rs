@@ -2,6 +2,7 @@
 //!
 //! - Topics, this broker, what was set for all brokers (no name), groups and client metrics
 //!   subscriptions, from the one table of keys. Secrets have no value.
+//! - Topics and groups need DescribeConfigs on them, everything else on the cluster.
 //! - v1 (KIP-226): synonyms; v3 (KIP-524): types and documentation.
 //!
 //! Left out: broker loggers, refused with INVALID_REQUEST.
@@ -14,6 +15,7 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::Operation;
 use crate::config::Subscription;
 use crate::config::describe::Described;
 use crate::config_changes::Target;
@@ -57,7 +59,8 @@ fn describe(
     let core = &context.core;
     let config = core.config();
     let invalid = |why: &str| Err((ResponseError::InvalidRequest, why.to_owned()));
-    match Target::of(context, resource.resource_type, &resource.resource_name)? {
+    let operation = Operation::DescribeConfigs;
+    match Target::of(context, operation, resource.resource_type, &resource.resource_name)? {
         Target::Topic(name) => match core.topics.by_name(&name) {
             Some(topic) => Ok(config.describe_topic(&topic.configs)),
             None => {

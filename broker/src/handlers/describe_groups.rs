@@ -2,6 +2,7 @@
 //!
 //! - Members' metadata, and the protocol, only while the group is stable, as in Kafka: before that
 //!   they belong to no assignment.
+//! - Needs Describe on each group, else GROUP_AUTHORIZATION_FAILED.
 //! - v3 (KIP-430): authorised operations; v4 (KIP-345): instance ids; v5: flexible. A group that
 //!   does not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too.
 //!
@@ -12,9 +13,10 @@ use kafka_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::DescribedMember;
-use crate::handlers::{Context, authorised};
+use crate::handlers::Context;
 
 pub(crate) async fn handle(
     context: &Context,
@@ -22,9 +24,15 @@ pub(crate) async fn handle(
 ) -> Result<DescribeGroupsResponse, Close> {
     let show_operations = context.version >= 3 && request.include_authorized_operations;
     let groups = request.groups.into_iter().map(|group| {
-        let mut described = describe(context, group);
+        let mut described = match context.allowed(Operation::Describe, Resource::Group(&group)) {
+            true => describe(context, group),
+            false => DescribedGroup::default()
+                .with_group_id(group)
+                .with_error_code(ResponseError::GroupAuthorizationFailed.code()),
+        };
         if show_operations && described.error_code == 0 {
-            described.authorized_operations = authorised::GROUP;
+            let resource = Resource::Group(&described.group_id);
+            described.authorized_operations = context.authorised_operations(resource);
         }
         described
     });

@@ -1,7 +1,8 @@
 //! DescribeTopicPartitions (75), version 0 (KIP-966).
 //!
 //! - Topics in the order of their names, at most `response_partition_limit` partitions a reply; the
-//!   cursor says where the next reply begins. No topics named means all.
+//!   cursor says where the next reply begins. No topics named means all that the caller may
+//!   describe; named ones that it may not are TOPIC_AUTHORIZATION_FAILED, in every reply.
 //!
 //! Left out: eligible leader replicas (one node: always empty).
 
@@ -16,8 +17,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::{Context, authorised};
+use crate::handlers::Context;
 use crate::topics::Topic;
 
 /// Kafka's `max.request.partition.size.limit`.
@@ -28,7 +30,12 @@ pub(crate) async fn handle(
     request: DescribeTopicPartitionsRequest,
 ) -> Result<DescribeTopicPartitionsResponse, Close> {
     let mut names: Vec<String> = match request.topics.as_slice() {
-        [] => context.core.topics.all().iter().map(|t| t.name.to_string()).collect(),
+        [] => {
+            let all = context.core.topics.all().into_iter();
+            let seen = all
+                .filter(|topic| context.may_see(Operation::Describe, Resource::Topic(&topic.name)));
+            seen.map(|topic| topic.name.to_string()).collect()
+        }
         some => some.iter().map(|t| t.name.to_string()).collect(),
     };
     names.sort_unstable();
@@ -40,12 +47,19 @@ pub(crate) async fn handle(
             begin_at = usize::try_from(cursor.partition_index).unwrap_or(0);
         }
     }
+    let (names, denied): (Vec<String>, Vec<String>) = names
+        .into_iter()
+        .partition(|name| context.allowed(Operation::Describe, Resource::Topic(name)));
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, PARTITIONS_MAX);
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names {
         let Some(topic) = context.core.topics.by_name(&name) else {
-            response.topics.push(unknown(name));
+            let error = match crate::topics::check_name(&name) {
+                Ok(()) => ResponseError::UnknownTopicOrPartition,
+                Err((error, _)) => error,
+            };
+            response.topics.push(refused(name, error));
             continue;
         };
         if left == 0 {
@@ -61,14 +75,12 @@ pub(crate) async fn handle(
         }
         begin_at = 0;
     }
+    let error = ResponseError::TopicAuthorizationFailed;
+    response.topics.extend(denied.into_iter().map(|name| refused(name, error)));
     Ok(response)
 }
 
-fn unknown(name: String) -> DescribeTopicPartitionsResponseTopic {
-    let error = match crate::topics::check_name(&name) {
-        Ok(()) => ResponseError::UnknownTopicOrPartition,
-        Err((error, _)) => error,
-    };
+fn refused(name: String, error: ResponseError) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(TopicName(StrBytes::from_string(name))))
@@ -86,6 +98,7 @@ fn describe(
     range: std::ops::Range<usize>,
 ) -> DescribeTopicPartitionsResponseTopic {
     let node = context.node();
+    let operations = context.authorised_operations(Resource::Topic(&topic.name));
     let partitions = topic.partitions[range].iter().map(|partition| {
         DescribeTopicPartitionsResponsePartition::default()
             .with_partition_index(partition.index())
@@ -101,5 +114,5 @@ fn describe(
         .with_topic_id(topic.id)
         .with_is_internal(topic.internal)
         .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(authorised::TOPIC)
+        .with_topic_authorized_operations(operations)
 }

@@ -4,6 +4,7 @@
 //!   of it. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
 //! - If fewer than `min_bytes` are there, waits up to `max_wait_ms` for appends.
 //! - Only durable records are seen.
+//! - Each topic needs Read, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
 //!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166): followers.
@@ -11,6 +12,7 @@
 //! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the
 //! high watermark as long as there are no transactions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use odradek_log::Read;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::fetch_reply::{FetchReply, PartitionReply};
 use crate::fetch_session::{Opened, Wanted};
@@ -37,8 +40,34 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
         Err(error) => return Ok(FetchReply::refused(error)),
     };
     let limit = Limit::of(context, &request);
-    let found = wait_and_read(context, &mut opened, &limit).await;
+    let readable = Readable::of(context, &opened.wanted);
+    let found = wait_and_read(context, &mut opened, &limit, &readable).await;
     Ok(sessions.close(opened, found))
+}
+
+/// Which of the wanted partitions the caller may read: asked once a request, not once a look.
+struct Readable(Vec<bool>);
+
+impl Readable {
+    fn of(context: &Context, wanted: &[Wanted]) -> Self {
+        if !context.core.access.enabled() {
+            return Self(vec![true; wanted.len()]);
+        }
+        let mut asked: HashMap<String, bool> = HashMap::new();
+        let readable = wanted.iter().map(|wanted| {
+            let name = if context.version >= 13 {
+                // An id that nobody has is told as such.
+                let topic = context.core.topics.by_id(wanted.topic_id);
+                let Some(topic) = topic else { return true };
+                topic.name.to_string()
+            } else {
+                wanted.topic.clone()
+            };
+            let may_read = |name: &str| context.allowed(Operation::Read, Resource::Topic(name));
+            *asked.entry(name).or_insert_with_key(|name| may_read(name))
+        });
+        Self(readable.collect())
+    }
 }
 
 struct Limit {
@@ -66,11 +95,18 @@ async fn wait_and_read(
     context: &Context,
     opened: &mut Opened,
     limit: &Limit,
+    readable: &Readable,
 ) -> Vec<PartitionReply> {
     let waiter = Arc::new(Notify::new());
     loop {
         // Registered before the look, so that nothing that comes between them is missed.
-        let partitions: Vec<_> = opened.wanted.iter().map(|wanted| find(context, wanted)).collect();
+        let wanted = opened.wanted.iter().zip(&readable.0);
+        let partitions: Vec<_> = wanted
+            .map(|(wanted, readable)| match readable {
+                true => find(context, wanted),
+                false => Err(ResponseError::TopicAuthorizationFailed),
+            })
+            .collect();
         for partition in partitions.iter().flatten() {
             partition.wake_on_progress(&waiter);
         }

@@ -2,6 +2,7 @@
 //!
 //! - The coordinator of every group is this broker, at the address that this connection can use
 //!   (see `Session::advertised`).
+//! - Needs Describe on the group or transactional id.
 //! - v1 (KIP-98): key types and an error message; v3: flexible; v4 (KIP-699): many keys at once;
 //!   v5 (KIP-890): another error code for transactions; v6 (KIP-932): the type of share groups.
 //!
@@ -15,6 +16,7 @@ use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
@@ -45,6 +47,13 @@ pub(crate) async fn handle(
 }
 
 fn find(context: &Context, key_type: i8, key: StrBytes) -> Coordinator {
+    if let Err(error) = allowed(context, key_type, &key) {
+        return Coordinator::default()
+            .with_key(key)
+            .with_node_id(NOBODY)
+            .with_port(NO_PORT)
+            .with_error_code(error.code());
+    }
     let coordinator = Coordinator::default().with_key(key);
     if key_type == GROUP {
         let (host, port) = context.session.advertised();
@@ -62,4 +71,19 @@ fn find(context: &Context, key_type: i8, key: StrBytes) -> Coordinator {
         .with_port(NO_PORT)
         .with_error_code(ResponseError::InvalidRequest.code())
         .with_error_message(Some(StrBytes::from_static_str(why)))
+}
+
+fn allowed(context: &Context, key_type: i8, key: &str) -> Result<(), ResponseError> {
+    let (resource, error) = match key_type {
+        GROUP => (Resource::Group(key), ResponseError::GroupAuthorizationFailed),
+        TRANSACTION => {
+            let error = ResponseError::TransactionalIdAuthorizationFailed;
+            (Resource::TransactionalId(key), error)
+        }
+        _ => return Ok(()),
+    };
+    match context.allowed(Operation::Describe, resource) {
+        true => Ok(()),
+        false => Err(error),
+    }
 }

@@ -3,6 +3,7 @@
 //! - Single keys of a resource are set (0), deleted (1), or, for lists, appended to (2) and
 //!   subtracted from (3).
 //! - All keys of a resource or none; durable before the reply, in force at once.
+//! - Needs AlterConfigs on the topic or group, for all else on the cluster.
 //! - `validate_only` checks and changes nothing.
 //!
 //! Left out: broker loggers, refused with INVALID_REQUEST; keys of a broker that are in no table
@@ -18,6 +19,7 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::Operation;
 use crate::config_changes::{self, Change, Target};
 use crate::dispatch::Close;
 use crate::handlers::Context;
@@ -83,7 +85,8 @@ async fn alter(
 ) -> Result<(), Refusal> {
     let missing = |c: &AlterableConfig| c.value.is_none() && c.config_operation != DELETE;
     check_names(resource.configs.iter().map(|c| (&*c.name, missing(c))))?;
-    let target = Target::of(context, resource.resource_type, &resource.resource_name)?;
+    let operation = Operation::AlterConfigs;
+    let target = Target::of(context, operation, resource.resource_type, &resource.resource_name)?;
     let mut changes = Vec::with_capacity(resource.configs.len());
     for config in &resource.configs {
         let value = config.value.as_deref().unwrap_or("").to_owned();

@@ -2,6 +2,8 @@
 //!
 //! - Idempotent producers get an id that nobody ever had, epoch 0. Ids are taken from the state log
 //!   in blocks, so none comes twice, whatever crashes.
+//! - Needs Write on the transactional id; without one IdempotentWrite on the cluster or, since
+//!   KIP-679, Write on any topic.
 //! - v3 (KIP-360): a producer that names its id gets it again with the next epoch; at the last
 //!   epoch it gets a new id.
 //!
@@ -9,8 +11,11 @@
 //! instead of trying for ever.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProducerId, TransactionalId,
+};
 
+use crate::acl::{Operation, Resource, ResourceKind};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
@@ -22,6 +27,9 @@ pub(crate) async fn handle(
     let refused = |error: ResponseError| {
         response.clone().with_error_code(error.code()).with_producer_epoch(-1)
     };
+    if let Err(error) = allowed(context, request.transactional_id.as_ref()) {
+        return Ok(refused(error));
+    }
     if request.transactional_id.is_some() {
         tracing::warn!(client = %context.client_id, peer = %context.session.peer,
             "a transactional producer was refused: transactions are not served by this version");
@@ -36,4 +44,19 @@ pub(crate) async fn handle(
         Ok(id) => Ok(response.with_producer_id(ProducerId(id)).with_producer_epoch(0)),
         Err(error) => Ok(refused(error)),
     }
+}
+
+fn allowed(
+    context: &Context,
+    transactional_id: Option<&TransactionalId>,
+) -> Result<(), ResponseError> {
+    let Some(id) = transactional_id else {
+        let (write, topic) = (Operation::Write, ResourceKind::Topic);
+        let allowed = context.may_see(Operation::IdempotentWrite, Resource::Cluster)
+            || context.allowed_on_some(write, topic)
+            || context.allowed(Operation::IdempotentWrite, Resource::Cluster);
+        return allowed.then_some(()).ok_or(ResponseError::ClusterAuthorizationFailed);
+    };
+    let allowed = context.allowed(Operation::Write, Resource::TransactionalId(id));
+    allowed.then_some(()).ok_or(ResponseError::TransactionalIdAuthorizationFailed)
 }

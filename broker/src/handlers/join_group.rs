@@ -2,6 +2,7 @@
 //!
 //! - The reply comes when the rebalance is over: when all members have joined, or when the longest
 //!   rebalance timeout among them has run out.
+//! - Needs Read on the group.
 //! - v0 has no rebalance timeout: the session timeout counts. v1 (KIP-62) has one. v4 (KIP-394): a
 //!   member without id gets one with MEMBER_ID_REQUIRED and joins again. v5 (KIP-345): static
 //!   members. v6: flexible. v7 (KIP-559): the protocol type in the reply, and a protocol name that
@@ -10,10 +11,12 @@
 //! Left out: nothing.
 
 use bytes::Bytes;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::{Join, JoinReply, Protocol};
 use crate::handlers::Context;
@@ -23,6 +26,10 @@ pub(crate) async fn handle(
     request: JoinGroupRequest,
 ) -> Result<JoinGroupResponse, Close> {
     let version = context.version;
+    if !context.allowed(Operation::Read, Resource::Group(&request.group_id)) {
+        let error = ResponseError::GroupAuthorizationFailed;
+        return Ok(respond(JoinReply::refused(request.member_id.to_string(), error), version));
+    }
     let protocols = request.protocols.into_iter().map(|offered| Protocol {
         name: offered.name.to_string(),
         // A copy, so that a member of a long life does not keep a whole read buffer.

@@ -2,16 +2,19 @@
 //!
 //! - The rest of the group rebalances at once. The reply does not wait for anything durable: a
 //!   departure lost in a crash ends as an expired session.
+//! - Needs Read on the group.
 //! - v0 to v2: one member, whose error is that of the request. v3 (KIP-345): many members, each
 //!   with its own error; an administrator may name a static member by its instance id alone. v4:
 //!   flexible. v5 (KIP-800): reasons, for the log.
 //!
 //! Left out: nothing.
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::{LeaveReply, Leaving};
 use crate::handlers::Context;
@@ -20,6 +23,9 @@ pub(crate) async fn handle(
     context: &Context,
     request: LeaveGroupRequest,
 ) -> Result<LeaveGroupResponse, Close> {
+    if !context.allowed(Operation::Read, Resource::Group(&request.group_id)) {
+        return Ok(respond(Err(ResponseError::GroupAuthorizationFailed), context.version));
+    }
     let leaving = match context.version {
         ..3 => vec![Leaving {
             member_id: request.member_id.to_string(),

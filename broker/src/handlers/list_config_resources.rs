@@ -3,6 +3,7 @@
 //! - The names of what configurations can be asked for. Version 0 (KIP-1000) is about client metrics
 //!   subscriptions only; v1 (KIP-1142): topics, this broker, its loggers, groups that have a
 //!   configuration; no type named means all of them.
+//! - Needs DescribeConfigs on the cluster.
 //!
 //! Left out: broker loggers (their levels are set at the start).
 
@@ -11,6 +12,7 @@ use kafka_protocol::messages::list_config_resources_response::ConfigResource as 
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::Operation;
 use crate::config_changes::{BROKER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::dispatch::Close;
 use crate::handlers::Context;
@@ -23,6 +25,9 @@ pub(crate) async fn handle(
     request: ListConfigResourcesRequest,
 ) -> Result<ListConfigResourcesResponse, Close> {
     let mut response = ListConfigResourcesResponse::default();
+    if let Err(error) = context.allowed_on_cluster(Operation::DescribeConfigs) {
+        return Ok(response.with_error_code(error.code()));
+    }
     const ALL: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
     let mut kinds: Vec<i8> = match request.resource_types.as_slice() {
         [] if context.version == 0 => vec![CLIENT_METRICS],

@@ -1,6 +1,7 @@
 //! ListGroups (16), versions 0 to 5.
 //!
 //! - All groups, those that only ever committed offsets among them.
+//! - Without Describe on the cluster only the groups that the caller may describe.
 //! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types, and a filter by
 //!   them. Filters do not care about case. Every group here is of type `classic`.
 //!
@@ -10,6 +11,7 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
@@ -19,9 +21,13 @@ pub(crate) async fn handle(
     context: &Context,
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, Close> {
+    let sees_all = context.may_see(Operation::Describe, Resource::Cluster);
     let lines = context.core.groups.list().into_iter();
     let wanted = lines.filter(|line| {
-        passes(&request.states_filter, line.state) && passes(&request.types_filter, CLASSIC)
+        let seen = || context.may_see(Operation::Describe, Resource::Group(&line.group));
+        (sees_all || seen())
+            && passes(&request.states_filter, line.state)
+            && passes(&request.types_filter, CLASSIC)
     });
     let groups = wanted.map(|line| {
         let group = ListedGroup::default()

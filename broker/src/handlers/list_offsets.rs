@@ -4,6 +4,7 @@
 //! - Earliest (-2), latest (-1: the high watermark), and from v7 (KIP-734) max timestamp (-3); v8
 //!   (KIP-405) earliest local (-4), the same as earliest because nothing is tiered; v9 (KIP-1005)
 //!   latest tiered (-5): none; v10: a timeout, not needed as every answer is local.
+//! - Each topic needs Describe, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v4 (KIP-320): leader epochs are checked.
 //!
 //! Left out: nothing; with `read_committed`, latest is the last stable offset, which without
@@ -18,6 +19,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
+use crate::acl::{Operation, Resource};
 use crate::client::OffsetAt;
 use crate::dispatch::Close;
 use crate::handlers::{Context, check_leader_epoch};
@@ -36,11 +38,13 @@ pub(crate) async fn handle(
 ) -> Result<ListOffsetsResponse, Close> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
+        let allowed = context.allowed(Operation::Describe, Resource::Topic(&wanted.name));
         let topic = context.core.topics.by_name(&wanted.name);
         let mut partitions = Vec::with_capacity(wanted.partitions.len());
         for asked in wanted.partitions {
             let partition = topic.as_ref().and_then(|t| t.partition(asked.partition_index));
             let found = match partition {
+                _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
                 Some(partition) => find(context, partition, &asked).await,
                 None => Err(ResponseError::UnknownTopicOrPartition),
             };

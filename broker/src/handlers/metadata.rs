@@ -5,6 +5,8 @@
 //! - Named topics that do not exist are created where both `auto.create.topics.enable` and, from
 //!   version 4 on, the request allow it.
 //! - v10 (KIP-516): topic ids; v12: asking by id. v8 to v10 carry authorised operations.
+//! - Topics need Describe: one that is named and denied is TOPIC_AUTHORIZATION_FAILED whether it
+//!   exists or not, an unnamed one is left out. Auto-creation needs Create on the cluster or topic.
 //! - `__odradek_state` holds the users' verifiers and is never shown.
 //!
 //! Left out: nothing.
@@ -20,8 +22,9 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::{Context, authorised};
+use crate::handlers::Context;
 use crate::topic_changes::{self, Wanted};
 use crate::topics::Topic;
 
@@ -39,7 +42,10 @@ pub(crate) async fn handle(
         // Version 0 says "all" with an empty list, later ones with null.
         _ => {
             let all = context.core.topics.all();
-            topics.extend(all.iter().map(|topic| describe(context, &request, topic)));
+            let seen = all
+                .iter()
+                .filter(|topic| context.may_see(Operation::Describe, Resource::Topic(&topic.name)));
+            topics.extend(seen.map(|topic| describe(context, &request, topic)));
         }
     }
     let (host, port) = context.session.advertised();
@@ -59,7 +65,7 @@ pub(crate) async fn handle(
         response.cluster_id = Some(StrBytes::from_string(id));
     }
     if (8..=10).contains(&context.version) && request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = authorised::CLUSTER;
+        response.cluster_authorized_operations = context.cluster_operations();
     }
     Ok(response)
 }
@@ -70,19 +76,19 @@ async fn named(
     wanted: &MetadataRequestTopic,
 ) -> MetadataResponseTopic {
     let Some(name) = wanted.name.as_ref().filter(|_| wanted.topic_id == Uuid::nil()) else {
-        return match context.core.topics.by_id(wanted.topic_id) {
-            Some(topic) => describe(context, request, &topic),
-            None => MetadataResponseTopic::default()
-                .with_error_code(ResponseError::UnknownTopicId.code())
-                .with_topic_id(wanted.topic_id),
-        };
+        return by_id(context, request, wanted.topic_id);
     };
+    if !context.allowed(Operation::Describe, Resource::Topic(name)) {
+        return refused(name, ResponseError::TopicAuthorizationFailed);
+    }
     if let Some(topic) = context.core.topics.by_name(name) {
         return describe(context, request, &topic);
     }
     let allowed = context.core.config().topics.auto_create
         && (context.version < 4 || request.allow_auto_topic_creation);
-    let error = if allowed {
+    let error = if allowed && !context.may_create(name) {
+        ResponseError::TopicAuthorizationFailed
+    } else if allowed {
         let wanted =
             Wanted { name: name.to_string(), partitions: None, configs: Default::default() };
         match topic_changes::create(&context.core, &wanted).await {
@@ -101,9 +107,25 @@ async fn named(
     } else {
         ResponseError::UnknownTopicOrPartition
     };
+    refused(name, error)
+}
+
+fn refused(name: &TopicName, error: ResponseError) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(TopicName(name.0.clone())))
+}
+
+/// The name of a topic that the caller may not describe is not told.
+fn by_id(context: &Context, request: &MetadataRequest, id: Uuid) -> MetadataResponseTopic {
+    let error = match context.core.topics.by_id(id) {
+        Some(topic) if context.allowed(Operation::Describe, Resource::Topic(&topic.name)) => {
+            return describe(context, request, &topic);
+        }
+        Some(_) => ResponseError::TopicAuthorizationFailed,
+        None => ResponseError::UnknownTopicId,
+    };
+    MetadataResponseTopic::default().with_error_code(error.code()).with_topic_id(id)
 }
 
 fn describe(
@@ -130,7 +152,8 @@ fn describe(
         response.topic_id = topic.id;
     }
     if context.version >= 8 && request.include_topic_authorized_operations {
-        response.topic_authorized_operations = authorised::TOPIC;
+        let resource = Resource::Topic(&topic.name);
+        response.topic_authorized_operations = context.authorised_operations(resource);
     }
     response
 }

@@ -6,18 +6,24 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use crate::acl::{Operation, Resource, ResourceKind, Who};
 use crate::broker::Broker;
+use crate::client::Principal;
 use crate::core::Core;
+use crate::diagnose;
 use crate::partition::Partition;
 use crate::session::Session;
 
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
 pub(crate) mod authorised;
+pub(crate) mod create_acls;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+pub(crate) mod delete_acls;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_acls;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
@@ -46,12 +52,46 @@ pub(crate) struct Context {
     /// The running incarnation of the log and everything read from it.
     pub core: Arc<Core>,
     pub session: Arc<Session>,
+    /// Who asks; before a login nobody, that is `User:ANONYMOUS`.
+    pub principal: Principal,
     pub client_id: String,
     pub correlation_id: i32,
     pub version: i16,
 }
 
 impl Context {
+    /// May the caller do this? A denial is told in log and diary: ask so for what the request
+    /// names, and [`Self::may_see`] for what is only left out of a list.
+    pub(crate) fn allowed(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let allowed = self.may_see(operation, resource);
+        if !allowed {
+            self.denied(operation, resource);
+        }
+        allowed
+    }
+
+    /// As [`Self::allowed`], without a word about it.
+    pub(crate) fn may_see(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        self.core.access.allowed(self.who(), operation, resource)
+    }
+
+    /// Whether the caller may do this with at least one resource of the kind.
+    pub(crate) fn allowed_on_some(&self, operation: Operation, kind: ResourceKind) -> bool {
+        self.core.access.allowed_on_some(self.who(), operation, kind)
+    }
+
+    pub(super) fn who(&self) -> Who<'_> {
+        Who::new(&self.principal, self.session.peer.ip())
+    }
+
+    fn denied(&self, operation: Operation, resource: Resource<'_>) {
+        let Session { peer, listener, .. } = &*self.session;
+        let (access, diary) = (&self.core.access, &self.broker.inner.diary);
+        access.denied(self.who(), operation, resource, |evidence| {
+            diary.note_quietly(*peer, &listener.name, diagnose::NOT_AUTHORISED, evidence);
+        });
+    }
+
     /// Takes note of something odd on this connection, in log and diary.
     pub(crate) fn odd(&self, diagnosis: &'static str, evidence: &str) {
         let Session { peer, listener, .. } = &*self.session;

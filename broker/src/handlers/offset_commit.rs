@@ -4,6 +4,7 @@
 //! - Members commit under their id and generation; for a group without members, anybody commits
 //!   without either. A commit counts as a heartbeat.
 //! - A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, the others are committed.
+//! - Needs Read on the group and on each topic.
 //! - v2 to v4: a retention of the client's own, after which the offset expires. v5 (KIP-211) has
 //!   none: the broker's retention counts. v6 (KIP-320): leader epochs. v7 (KIP-345): static
 //!   members. v8: flexible. v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND, before
@@ -18,6 +19,7 @@ use kafka_protocol::messages::offset_commit_response::{
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::{Caller, Commit, NewOffset};
 use crate::handlers::Context;
@@ -28,6 +30,10 @@ pub(crate) async fn handle(
     context: &Context,
     request: OffsetCommitRequest,
 ) -> Result<OffsetCommitResponse, Close> {
+    let group_error = match context.allowed(Operation::Read, Resource::Group(&request.group_id)) {
+        true => None,
+        false => Some(ResponseError::GroupAuthorizationFailed),
+    };
     let mut commit = Commit {
         caller: Caller {
             member_id: request.member_id.to_string(),
@@ -45,6 +51,10 @@ pub(crate) async fn handle(
     // Where the results of the commit belong: topic and partition of the reply.
     let mut committed = Vec::new();
     for topic in request.topics {
+        let refusal = group_error.or_else(|| {
+            let allowed = context.allowed(Operation::Read, Resource::Topic(&topic.name));
+            (!allowed).then_some(ResponseError::TopicAuthorizationFailed)
+        });
         let known = context.core.topics.by_name(&topic.name);
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
@@ -53,12 +63,12 @@ pub(crate) async fn handle(
             let exists = known
                 .as_ref()
                 .is_some_and(|known| known.partition(partition.partition_index).is_some());
-            if exists {
+            if exists && refusal.is_none() {
                 committed.push((topics.len(), answers.len()));
                 commit.offsets.push(new_offset(&topic.name, partition));
                 answers.push(answer);
             } else {
-                let error = ResponseError::UnknownTopicOrPartition;
+                let error = refusal.unwrap_or(ResponseError::UnknownTopicOrPartition);
                 answers.push(answer.with_error_code(error.code()));
             }
         }

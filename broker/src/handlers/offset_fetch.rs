@@ -2,6 +2,8 @@
 //!
 //! - What a group committed, durable since; -1 for a partition of which it committed nothing, and
 //!   for a group that does not exist. Neither is an error.
+//! - Needs Describe on the group, and on each topic: one that is named and denied is
+//!   TOPIC_AUTHORIZATION_FAILED, an unnamed one is left out.
 //! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320):
 //!   leader epochs. v6: flexible. v7 (KIP-447): `require_stable`, which is always so: there are no
 //!   transactional offsets that could be pending. v8 (KIP-709): many groups. v9 (KIP-848): member
@@ -11,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -19,6 +22,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::CommittedOffset;
 use crate::handlers::Context;
@@ -27,7 +31,7 @@ const NO_OFFSET: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
 /// Partition and what is committed for it.
-type Line = (i32, Option<CommittedOffset>);
+type Line = (i32, Result<Option<CommittedOffset>, ResponseError>);
 
 pub(crate) async fn handle(
     context: &Context,
@@ -39,7 +43,15 @@ pub(crate) async fn handle(
         return Ok(response.with_groups(groups.collect()));
     }
     let group = &request.group_id;
+    let denied = may_describe(context, group).err();
     let found = match request.topics {
+        // Before version 2 there was no place for an error of the whole request.
+        Some(topics) if denied.is_some() && context.version < 2 => {
+            let error = denied.unwrap_or(ResponseError::GroupAuthorizationFailed);
+            let topics = topics.into_iter();
+            topics.map(|topic| refused(topic.name, topic.partition_indexes, error)).collect()
+        }
+        _ if denied.is_some() => Vec::new(),
         None => all(context, group),
         Some(topics) => {
             let topics = topics.into_iter();
@@ -47,21 +59,27 @@ pub(crate) async fn handle(
             some(context, group, wanted)
         }
     };
+    let error_code = denied.filter(|_| context.version >= 2).map_or(0, |error| error.code());
     let topics = found.into_iter().map(|(name, lines)| {
         let partitions = lines.into_iter().map(|(partition, committed)| {
-            let Shown { offset, leader_epoch, metadata } = committed.into();
+            let Shown { offset, leader_epoch, metadata, error_code } = committed.into();
             OffsetFetchResponsePartition::default()
                 .with_partition_index(partition)
                 .with_committed_offset(offset)
                 .with_committed_leader_epoch(leader_epoch)
                 .with_metadata(Some(metadata))
+                .with_error_code(error_code)
         });
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
-    Ok(response.with_topics(topics.collect()))
+    Ok(response.with_topics(topics.collect()).with_error_code(error_code))
 }
 
 fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    if let Err(error) = may_describe(context, &group.group_id) {
+        let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
+        return response.with_error_code(error.code());
+    }
     let found = match group.topics {
         None => all(context, &group.group_id),
         Some(topics) => {
@@ -72,12 +90,13 @@ fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetch
     };
     let topics = found.into_iter().map(|(name, lines)| {
         let partitions = lines.into_iter().map(|(partition, committed)| {
-            let Shown { offset, leader_epoch, metadata } = committed.into();
+            let Shown { offset, leader_epoch, metadata, error_code } = committed.into();
             OffsetFetchResponsePartitions::default()
                 .with_partition_index(partition)
                 .with_committed_offset(offset)
                 .with_committed_leader_epoch(leader_epoch)
                 .with_metadata(Some(metadata))
+                .with_error_code(error_code)
         });
         OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
     });
@@ -87,9 +106,10 @@ fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetch
 fn all(context: &Context, group: &str) -> Vec<(TopicName, Vec<Line>)> {
     let mut topics: BTreeMap<String, Vec<Line>> = BTreeMap::new();
     for line in context.core.groups.offsets_of(group) {
-        topics.entry(line.topic).or_default().push((line.partition, Some(line.committed)));
+        topics.entry(line.topic).or_default().push((line.partition, Ok(Some(line.committed))));
     }
-    let named = topics.into_iter();
+    let seen = |name: &String| context.may_see(Operation::Describe, Resource::Topic(name));
+    let named = topics.into_iter().filter(|(name, _)| seen(name));
     named.map(|(name, lines)| (TopicName(StrBytes::from_string(name)), lines)).collect()
 }
 
@@ -100,12 +120,27 @@ fn some(
 ) -> Vec<(TopicName, Vec<Line>)> {
     let groups = &context.core.groups;
     let found = wanted.map(|(name, partitions)| {
+        if !context.allowed(Operation::Describe, Resource::Topic(&name)) {
+            return refused(name, partitions, ResponseError::TopicAuthorizationFailed);
+        }
         let lines = partitions.into_iter();
-        let lines = lines.map(|partition| (partition, groups.committed(group, &name, partition)));
+        let lines =
+            lines.map(|partition| (partition, Ok(groups.committed(group, &name, partition))));
         let lines: Vec<Line> = lines.collect();
         (name, lines)
     });
     found.collect()
+}
+
+fn refused(name: TopicName, partitions: Vec<i32>, error: ResponseError) -> (TopicName, Vec<Line>) {
+    (name, partitions.into_iter().map(|partition| (partition, Err(error))).collect())
+}
+
+fn may_describe(context: &Context, group: &str) -> Result<(), ResponseError> {
+    match context.allowed(Operation::Describe, Resource::Group(group)) {
+        true => Ok(()),
+        false => Err(ResponseError::GroupAuthorizationFailed),
+    }
 }
 
 /// A committed offset, or its absence, as the wire has it.
@@ -113,20 +148,24 @@ struct Shown {
     offset: i64,
     leader_epoch: i32,
     metadata: StrBytes,
+    error_code: i16,
 }
 
-impl From<Option<CommittedOffset>> for Shown {
-    fn from(committed: Option<CommittedOffset>) -> Self {
-        match committed {
+impl From<Result<Option<CommittedOffset>, ResponseError>> for Shown {
+    fn from(committed: Result<Option<CommittedOffset>, ResponseError>) -> Self {
+        let error_code = committed.as_ref().err().map_or(0, ResponseError::code);
+        match committed.ok().flatten() {
             Some(committed) => Self {
                 offset: committed.offset,
                 leader_epoch: committed.leader_epoch.unwrap_or(NO_EPOCH),
                 metadata: StrBytes::from_string(committed.metadata),
+                error_code,
             },
             None => Self {
                 offset: NO_OFFSET,
                 leader_epoch: NO_EPOCH,
                 metadata: StrBytes::from_static_str(""),
+                error_code,
             },
         }
     }

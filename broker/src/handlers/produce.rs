@@ -5,6 +5,8 @@
 //! - acks=all and acks=1 are answered after the sync, acks=0 not at all.
 //! - The batch is in the log's queue when this future is first polled, so the order of requests on
 //!   a connection is the order in the log.
+//! - Each topic needs Write: without it its partitions are TOPIC_AUTHORIZATION_FAILED, whether they
+//!   exist or not.
 //! - Idempotent producers: a repeat of one of the last five batches is answered with its first
 //!   offset, once it is durable; a gap is OUT_OF_ORDER_SEQUENCE_NUMBER.
 //! - `message.timestamp.type=LogAppendTime` rewrites the batch's timestamps.
@@ -23,7 +25,7 @@ use kafka_protocol::protocol::StrBytes;
 use odradek_protocol::batch::{self, BatchError, BatchHeader};
 use uuid::Uuid;
 
-use crate::client::Principal;
+use crate::acl::{Operation, Resource};
 use crate::config::TimestampType;
 use crate::core::now_ms;
 use crate::dispatch::Close;
@@ -39,13 +41,12 @@ pub(crate) async fn handle(
     request: ProduceRequest,
 ) -> Result<ProduceResponse, Close> {
     let acks = request.acks;
-    let principal = context.session.principal();
     let valid_acks = (-1..=1).contains(&acks);
     // First everything is handed to the log, then waited for.
     let mut handed = Vec::with_capacity(request.topic_data.len());
     for topic_data in request.topic_data {
         let topic = if valid_acks {
-            find_topic(context, &topic_data, principal.as_ref())
+            find_topic(context, &topic_data)
         } else {
             Err((ResponseError::InvalidRequiredAcks, "acks is -1, 0 or 1".to_owned()))
         };
@@ -99,24 +100,30 @@ fn no_reply(handed: &[HandedTopic]) -> Result<ProduceResponse, Close> {
     }
 }
 
-fn find_topic(
-    context: &Context,
-    data: &TopicProduceData,
-    principal: Option<&Principal>,
-) -> Result<Arc<Topic>, Refused> {
+fn find_topic(context: &Context, data: &TopicProduceData) -> Result<Arc<Topic>, Refused> {
     let topics = &context.core.topics;
     let topic = if context.version >= 13 {
         let unknown = || (ResponseError::UnknownTopicId, "no topic has this id".to_owned());
-        topics.by_id(data.topic_id).ok_or_else(unknown)?
+        let topic = topics.by_id(data.topic_id).ok_or_else(unknown)?;
+        may_write(context, &topic.name)?;
+        topic
     } else {
+        may_write(context, &data.name)?;
         let why = || format!("there is no topic {:?}", data.name.as_str());
         topics.by_name(&data.name).ok_or_else(|| (ResponseError::UnknownTopicOrPartition, why()))?
     };
-    if topic.internal && principal != Some(&Principal::internal()) {
+    if topic.internal {
         let why = "internal topics are written by the broker only";
         return Err((ResponseError::InvalidTopicException, why.to_owned()));
     }
     Ok(topic)
+}
+
+fn may_write(context: &Context, topic: &str) -> Result<(), Refused> {
+    match context.allowed(Operation::Write, Resource::Topic(topic)) {
+        true => Ok(()),
+        false => Err((ResponseError::TopicAuthorizationFailed, String::new())),
+    }
 }
 
 struct Handed {

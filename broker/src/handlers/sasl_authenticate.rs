@@ -47,6 +47,7 @@ pub(crate) fn bare_token(broker: &Broker, session: &Arc<Session>, token: &Bytes)
         broker: broker.clone(),
         core: broker.core(),
         session: session.clone(),
+        principal: Principal::anonymous(),
         client_id: String::new(),
         correlation_id: 0,
         version: 0,

@@ -1,6 +1,7 @@
 //! SyncGroup (14), versions 0 to 5.
 //!
 //! - Followers wait for the leader's assignment; everybody gets the answer once it is durable.
+//! - Needs Read on the group.
 //! - v3 (KIP-345): static members; v4: flexible; v5 (KIP-559): protocol type and name, which are
 //!   then mandatory and compared with the group's.
 //!
@@ -11,6 +12,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::{Caller, Sync, SyncReply};
 use crate::handlers::Context;
@@ -22,6 +24,9 @@ pub(crate) async fn handle(
     let incomplete = request.protocol_type.is_none() || request.protocol_name.is_none();
     if context.version >= 5 && incomplete {
         return Ok(respond(SyncReply::refused(ResponseError::InconsistentGroupProtocol)));
+    }
+    if !context.allowed(Operation::Read, Resource::Group(&request.group_id)) {
+        return Ok(respond(SyncReply::refused(ResponseError::GroupAuthorizationFailed)));
     }
     let assignments = request.assignments.into_iter().map(|one| {
         // A copy, so that an assignment of a long life does not keep a whole read buffer.

@@ -88,12 +88,18 @@ const LOGIN: &[Key] = &[
     ),
     Key::new("odradek.jaas.file", Kind::Text, "Path of a kafka_server_jaas.conf with users.")
         .long("Also taken from KAFKA_OPTS=-Djava.security.auth.login.config=PATH."),
-    Key::new("authorizer.class.name", Kind::Text, "Access rules; not there yet.").long(
-        "Accepted together with allow.everyone.if.no.acl.found=true, which without rules \
-               means what this broker does: who can log in may do everything. Else refused.",
+    Key::new("authorizer.class.name", Kind::Text, "Switches access rules (ACLs) on.").long(
+        "Write org.apache.kafka.metadata.authorizer.StandardAuthorizer; Kafka's older name, \
+               kafka.security.authorizer.AclAuthorizer, means the same. Not set: who can log in \
+               may do everything. Rules are made with kafka-acls and kept with the data.",
     ),
-    Key::new("allow.everyone.if.no.acl.found", Kind::Bool, "See authorizer.class.name.")
-        .default("false"),
+    Key::new("super.users", Kind::Text, "Who may do everything: User:alice;User:bob."),
+    Key::new(
+        "allow.everyone.if.no.acl.found",
+        Kind::Bool,
+        "With access rules: everybody may do what no rule stands for.",
+    )
+    .default("false"),
 ];
 
 const TLS: &[Key] = &[

@@ -10,7 +10,6 @@ const CLIENT: &str = "it is a setting of clients";
 const NO_LOGIN: &str = "the broker never logs in to another broker";
 const NO_TRANSACTIONS: &str = "transactions are not there yet";
 const STORE: &str = "the store arranges this itself";
-const NO_ACL: &str = "there are no access rules yet: every user who can log in may do everything";
 const QUOTAS: &str = "client quotas are not there yet";
 const OLD_FORMAT: &str = "there is one storage format";
 const JAVA: &str = "it belongs to Java";
@@ -134,7 +133,6 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("auto.include.jmx.reporter", NoEffect(JAVA)),
     ("security.providers", NoEffect(JAVA)),
     ("config.providers", Refused("values are not read from elsewhere: write the value itself")),
-    ("super.users", NoEffect(NO_ACL)),
     ("create.topic.policy.class.name", Refused("Java classes cannot be loaded: take the line out")),
     ("alter.config.policy.class.name", Refused("Java classes cannot be loaded: take the line out")),
     ("principal.builder.class", Refused("Java classes cannot be loaded: take the line out")),
@@ -158,7 +156,7 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("ssl.trustmanager.algorithm", NoEffect(JAVA)),
     ("ssl.secure.random.implementation", NoEffect(JAVA)),
     ("ssl.endpoint.identification.algorithm", NoEffect(CLIENT)),
-    ("ssl.principal.mapping.rules", NoEffect(NO_ACL)),
+    ("ssl.principal.mapping.rules", NoEffect("a certificate's whole name is the user's name")),
     ("ssl.allow.dn.changes", NoEffect("a changed certificate is read at the next start")),
     ("ssl.allow.san.changes", NoEffect("a changed certificate is read at the next start")),
     ("security.protocol", NoEffect(CLIENT)),

@@ -1,0 +1,160 @@
+//! The owner of the rules: settings, the current rules, and what is said about denials.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use uuid::Uuid;
+
+use super::rules::Verdict;
+use super::{Operation, Resource, ResourceKind, Rule, Rules};
+use crate::client::Principal;
+use crate::config::AccessSettings;
+use crate::partition::lock;
+
+/// Denials of which it is remembered that the log has them.
+const DENIALS_MAX: usize = 1_000;
+
+/// The caller, as rules see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub principal: &'a str,
+    /// Canonical: an IPv4 address that came over IPv6 is an IPv4 address.
+    pub host: IpAddr,
+}
+
+impl<'a> Who<'a> {
+    pub(crate) fn new(principal: &'a Principal, host: IpAddr) -> Self {
+        Self { principal: &principal.0, host: host.to_canonical() }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// `authorizer.class.name` is set.
+    enabled: bool,
+    everyone_without_rule: bool,
+    super_users: BTreeSet<String>,
+    rules: RwLock<Rules>,
+    denials: Mutex<HashMap<(String, &'static str, String), u64>>,
+}
+
+impl Access {
+    pub(crate) fn new(settings: &AccessSettings, records: Vec<(Uuid, Rule)>) -> Self {
+        let mut rules = Rules::default();
+        for (id, rule) in records {
+            rules.add(rule, id);
+        }
+        Self {
+            enabled: settings.enabled,
+            everyone_without_rule: settings.everyone_without_rule,
+            super_users: settings.super_users.clone(),
+            rules: RwLock::new(rules),
+            denials: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(crate) fn allowed(
+        &self,
+        who: Who<'_>,
+        operation: Operation,
+        resource: Resource<'_>,
+    ) -> bool {
+        if self.exempt(who) {
+            return true;
+        }
+        self.means(self.read().verdict(who, operation, resource))
+    }
+
+    /// The operations that the caller may do on the resource, as bits (KIP-430).
+    pub(crate) fn operations(&self, who: Who<'_>, resource: Resource<'_>) -> i32 {
+        let supported = resource.kind().operations().iter();
+        let bits = if self.exempt(who) {
+            supported.fold(0, |bits, operation| bits | operation.bit())
+        } else {
+            let found = self.read().find(who, resource);
+            supported
+                .filter(|operation| self.means(found.verdict(**operation)))
+                .fold(0, |bits, operation| bits | operation.bit())
+        };
+        i32::try_from(bits).expect("operations have codes up to 15")
+    }
+
+    /// Whether the caller may do this on at least one resource of the kind.
+    pub(crate) fn allowed_on_some(
+        &self,
+        who: Who<'_>,
+        operation: Operation,
+        kind: ResourceKind,
+    ) -> bool {
+        if self.exempt(who) {
+            return true;
+        }
+        // What no rule stands for is what `allow.everyone.if.no.acl.found` is about; Kafka asks for
+        // a topic of this very name too.
+        let unnamed = match kind {
+            ResourceKind::Group => Resource::Group("hardcode"),
+            ResourceKind::TransactionalId => Resource::TransactionalId("hardcode"),
+            _ => Resource::Topic("hardcode"),
+        };
+        let rules = self.read();
+        self.means(rules.verdict(who, operation, unnamed))
+            || rules.allowed_on_some(who, operation, kind)
+    }
+
+    /// Tells a denial: to `note` always, to the log the first time, and then each time its number
+    /// has doubled. When too many kinds of denial are remembered, counting begins anew.
+    pub(crate) fn denied(
+        &self,
+        who: Who<'_>,
+        operation: Operation,
+        resource: Resource<'_>,
+        note: impl FnOnce(&str),
+    ) {
+        let (principal, operation) = (who.principal, operation.name());
+        let resource = resource.to_string();
+        note(&format!("{principal} may not {operation} {resource}"));
+        let kind = (principal.to_owned(), operation, resource.clone());
+        let count = {
+            let mut denials = lock(&self.denials);
+            if denials.len() >= DENIALS_MAX && !denials.contains_key(&kind) {
+                denials.clear();
+            }
+            let count = denials.entry(kind).or_insert(0);
+            *count += 1;
+            *count
+        };
+        if count.is_power_of_two() {
+            let host = who.host;
+            tracing::warn!(principal, operation, resource, %host, count, "not authorised");
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For rules whose records are durable already.
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Rules> {
+        self.rules.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker's own work is never asked about.
+    fn exempt(&self, who: Who<'_>) -> bool {
+        !self.enabled
+            || self.super_users.contains(who.principal)
+            || who.principal == Principal::internal().0
+    }
+
+    fn means(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Allowed => true,
+            Verdict::Denied => false,
+            Verdict::NoRule => self.everyone_without_rule,
+        }
+    }
+}
