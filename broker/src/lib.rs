@@ -22,6 +22,7 @@ mod log_histograms;
 mod metrics;
 mod partition;
 mod partitioner;
+mod policy;
 mod reads;
 mod reply;
 mod retention;

@@ -20,7 +20,7 @@ pub use record::{Record, RecordReader, records};
 use bytes::Bytes;
 
 use crate::DecodeError;
-use crate::compression::Compression;
+use crate::compression::{self, Compression};
 use crate::wire::invalid;
 
 pub const HEADER_BYTES: usize = 61;
@@ -44,6 +44,7 @@ const PRODUCER_EPOCH_AT: usize = 51;
 const BASE_SEQUENCE_AT: usize = 53;
 const RECORD_COUNT_AT: usize = 57;
 
+const CODEC_BITS: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
@@ -273,6 +274,35 @@ pub fn set_log_append_time(batch: &mut [u8], max_timestamp_ms: i64) {
     batch[ATTRIBUTES_AT..][..2].copy_from_slice(&attributes.to_be_bytes());
     batch[MAX_TIMESTAMP_AT..][..8].copy_from_slice(&max_timestamp_ms.to_be_bytes());
     write_crc(batch);
+}
+
+/// The same records under another codec: a new payload, length, attributes and checksum; all other
+/// fields stay. `batch` is one validated batch; the payload may unpack to
+/// `decompressed_bytes_max`.
+pub fn recompress(
+    batch: &[u8],
+    codec: Compression,
+    level: Option<i32>,
+    decompressed_bytes_max: usize,
+) -> Result<Bytes, DecodeError> {
+    let header = BatchHeader::parse(batch)?;
+    if header.batch_bytes > batch.len() {
+        return Err(truncated(0, header.batch_bytes, batch.len()));
+    }
+    let stored = &batch[HEADER_BYTES..header.batch_bytes];
+    let plain = compression::decompress(header.compression()?, stored, decompressed_bytes_max)?;
+    let payload = compression::compress_at(codec, level, &plain)
+        .map_err(|error| DecodeError::Compressed { codec, reason: error.to_string() })?;
+    let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());
+    out.extend_from_slice(&batch[..HEADER_BYTES]);
+    out.extend_from_slice(&payload);
+    let length = i32::try_from(out.len() - LENGTH_PREFIX_BYTES)
+        .map_err(|_| invalid(LENGTH_AT, "a batch is smaller than 2 GiB"))?;
+    out[LENGTH_AT..][..4].copy_from_slice(&length.to_be_bytes());
+    let attributes = header.attributes & !CODEC_BITS | codec.attribute_bits();
+    out[ATTRIBUTES_AT..][..2].copy_from_slice(&attributes.to_be_bytes());
+    write_crc(&mut out);
+    Ok(Bytes::from(out))
 }
 
 fn write_crc(batch: &mut [u8]) {

@@ -83,10 +83,18 @@ impl std::str::FromStr for Compression {
 
 /// Compresses at Kafka's default levels. The error is the codec's own (out of memory, in effect).
 pub fn compress(codec: Compression, plain: &[u8]) -> io::Result<Vec<u8>> {
+    compress_at(codec, None, plain)
+}
+
+/// Compresses at a level: gzip has -1 (its default) and 1 to 9, zstd -131072 to 22; the others have
+/// one level only. `None` is Kafka's default.
+pub fn compress_at(codec: Compression, level: Option<i32>, plain: &[u8]) -> io::Result<Vec<u8>> {
     match codec {
         Compression::None => Ok(plain.to_vec()),
         Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(Default::default, flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(plain)?;
             encoder.finish()
         }
@@ -99,7 +107,7 @@ pub fn compress(codec: Compression, plain: &[u8]) -> io::Result<Vec<u8>> {
             encoder.write_all(plain)?;
             encoder.finish().map_err(io::Error::other)
         }
-        Compression::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL),
+        Compression::Zstd => zstd::bulk::compress(plain, level.unwrap_or(ZSTD_LEVEL)),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::group::exchange::NewOffset;
 use crate::limits;
 use crate::partition::{Batch, Partition};
 use crate::partitioner::partition_for;
+use crate::policy;
 use crate::reads;
 use crate::state::STATE_TOPIC;
 use crate::topic_changes::{self, Refusal, Wanted};
@@ -178,7 +179,7 @@ fn divide(topic: &Topic, records: TopicRecords) -> Result<BTreeMap<i32, Share>> 
     Ok(shares)
 }
 
-fn batches(topic: &Topic, records: &[Record]) -> Result<Vec<Batch>> {
+fn batches(topic: &Topic, partition: i32, records: &[Record]) -> Result<Vec<Batch>> {
     let bytes_max = topic.settings.message_bytes_max;
     let mut batches = Vec::new();
     let mut builder = BatchBuilder::new(Compression::None);
@@ -193,14 +194,12 @@ fn batches(topic: &Topic, records: &[Record]) -> Result<Vec<Batch>> {
     if !builder.is_empty() {
         batches.push(built(builder));
     }
-    if let Some(large) = batches.iter().find(|b| b.bytes.len() > bytes_max) {
-        return Err(ClientError::Refused(format!(
-            "a record batch of {} bytes for topic {}: max.message.bytes is {bytes_max}",
-            large.bytes.len(),
-            topic.name
-        )));
-    }
-    Ok(batches)
+    let now = now_ms();
+    let stored = batches.into_iter().map(|batch| policy::apply(topic, partition, batch, now));
+    let stored = stored.map(|applied| applied.map(|(batch, _)| batch));
+    stored
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|failure| ClientError::Refused(format!("topic {}: {}", topic.name, failure.why)))
 }
 
 /// One part of a unit: which of the unit's record lists it came from, and where its records stood.
@@ -253,7 +252,7 @@ impl Client for Local {
             placed.push(vec![Placed { partition: 0, offset: -1 }; records.records.len()]);
             for (index, share) in divide(&topic, records)? {
                 let partition = topic.partition(index).expect("divide chose among these");
-                whole.appends.push((partition.clone(), batches(&topic, &share.records)?));
+                whole.appends.push((partition.clone(), batches(&topic, index, &share.records)?));
                 parts.push(Part { list, partition: index, places: share.places });
             }
         }

@@ -27,7 +27,7 @@ pub use dynamic::{Levels, Overrides};
 pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
 pub use sample::sample_file;
-pub use topic::{CleanupPolicy, TimestampType, TopicSettings};
+pub use topic::{CleanupPolicy, TimestampType, TopicCompression, TopicSettings};
 pub use values::{ConfigProblem, Sources};
 use values::{Reader, Values};
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use odradek_protocol::compression::Compression;
+
 use super::Config;
-use super::keys::{self, Key, Kind};
+use super::keys::{self, Key};
 use super::values::Reader;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,14 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// The codec that batches of a topic are stored with, whatever the producer chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicCompression {
+    pub codec: Compression,
+    /// `None`: the codec's default.
+    pub level: Option<i32>,
+}
+
 /// The topic keys that this broker acts on. The other keys are kept and shown only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -30,6 +40,11 @@ pub struct TopicSettings {
     pub segment_ms: i64,
     pub message_bytes_max: usize,
     pub timestamp_type: TimestampType,
+    /// How far before the broker's clock a record's time may lie; `None`: any time.
+    pub timestamp_before_ms_max: Option<i64>,
+    pub timestamp_after_ms_max: Option<i64>,
+    /// `None`: as the producer sent it.
+    pub compression: Option<TopicCompression>,
 }
 
 /// The defaults of all topics, with Kafka's precedence (ms, then minutes, then hours).
@@ -72,6 +87,7 @@ fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> 
         text if text.eq_ignore_ascii_case("LogAppendTime") => TimestampType::LogAppendTime,
         _ => TimestampType::CreateTime,
     };
+    let bounded = |number: i64| (number < i64::MAX).then_some(number);
     Ok(TopicSettings {
         cleanup: cleanup(&value("cleanup.policy"))?,
         retention_ms: not_below_zero(number("retention.ms")?),
@@ -80,7 +96,28 @@ fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> 
         segment_ms: number("segment.ms")?,
         message_bytes_max: usize::try_from(number("max.message.bytes")?).unwrap_or(usize::MAX),
         timestamp_type,
+        timestamp_before_ms_max: bounded(number("message.timestamp.before.max.ms")?),
+        timestamp_after_ms_max: bounded(number("message.timestamp.after.max.ms")?),
+        compression: compression(&value)?,
     })
+}
+
+fn compression(value: &impl Fn(&str) -> String) -> Result<Option<TopicCompression>, String> {
+    let level = |name: &str| {
+        let text = value(name);
+        let level = text.parse::<i32>();
+        level.map_err(|_| format!("{name}: {text:?} is not a whole number")).map(Some)
+    };
+    let (gzip, zstd) = (level("compression.gzip.level")?, level("compression.zstd.level")?);
+    let (codec, level) = match value("compression.type").to_ascii_lowercase().as_str() {
+        "uncompressed" => (Compression::None, None),
+        "gzip" => (Compression::Gzip, gzip),
+        "snappy" => (Compression::Snappy, None),
+        "lz4" => (Compression::Lz4, None),
+        "zstd" => (Compression::Zstd, zstd),
+        _ => return Ok(None),
+    };
+    Ok(Some(TopicCompression { codec, level }))
 }
 
 fn cleanup(text: &str) -> Result<CleanupPolicy, String> {
@@ -143,7 +180,7 @@ fn check(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("Unknown topic config name: {name}{hint}"));
     };
     key.check(value).map_err(|what| format!("Invalid value for configuration {name}: {what}"))?;
-    if matches!(key.kind, Kind::List) {
+    if name == "cleanup.policy" {
         cleanup(value)?;
     }
     Ok(())

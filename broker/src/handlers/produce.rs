@@ -9,28 +9,33 @@
 //!   exist or not.
 //! - Idempotent producers: a repeat of one of the last five batches is answered with its first
 //!   offset, once it is durable; a gap is OUT_OF_ORDER_SEQUENCE_NUMBER.
-//! - `message.timestamp.type=LogAppendTime` rewrites the batch's timestamps.
+//! - What the topic's configuration asks for (`policy`): `message.timestamp.type=LogAppendTime`
+//!   rewrites the batch's timestamps, `compression.type` its payload; a record without key in a
+//!   compacted topic, or with a time out of bounds, refuses the batch and is named (v8, KIP-467).
 //! - v13 (KIP-516): topics by id.
 //!
 //! Left out: transactions (refused with INVALID_TXN_STATE), leader hints in errors (one node).
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use odradek_protocol::batch::{self, BatchError, BatchHeader};
+use odradek_protocol::compression::Compression;
 use uuid::Uuid;
 
 use crate::acl::{Operation, Resource};
-use crate::config::TimestampType;
 use crate::core::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::partition::{Appended, Batch, Partition};
+use crate::policy::{self, Failure};
 use crate::topics::Topic;
 
 /// An error with a sentence for newer clients.
@@ -56,7 +61,7 @@ pub(crate) async fn handle(
             let index = data.index;
             let outcome = match &topic {
                 Ok(topic) => append(context, topic, data),
-                Err(refused) => Err(refused.clone()),
+                Err(refused) => Err(refused.clone().into()),
             };
             partitions.push((index, outcome));
         }
@@ -85,7 +90,7 @@ pub(crate) async fn handle(
 struct HandedTopic {
     name: TopicName,
     topic_id: Uuid,
-    partitions: Vec<(i32, Result<Handed, Refused>)>,
+    partitions: Vec<(i32, Result<Handed, Failure>)>,
 }
 
 /// With acks=0 an error can only be told by closing the connection, as Kafka does.
@@ -94,7 +99,7 @@ fn no_reply(handed: &[HandedTopic]) -> Result<ProduceResponse, Close> {
     let refused = outcomes.find_map(|(_, outcome)| outcome.as_ref().err());
     match refused {
         None => Err(Close::NothingToSay),
-        Some((error, why)) => {
+        Some(Failure { error, why, .. }) => {
             Err(Close::because(format!("a produce request with acks=0 failed: {error} ({why})")))
         }
     }
@@ -133,20 +138,17 @@ struct Handed {
     append_time_ms: i64,
 }
 
-fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Result<Handed, Refused> {
+fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Result<Handed, Failure> {
     let partition = topic.partition(data.index).ok_or_else(|| {
         let count = topic.partitions.len();
         let why = format!("topic {:?} has {count} partitions", &*topic.name);
         (ResponseError::UnknownTopicOrPartition, why)
     })?;
     let records = data.records.unwrap_or_default();
-    let mut batch = checked(topic, records)?;
+    let batch = checked(topic, records)?;
+    refuse_early_zstd(context.version, &batch.header)?;
     let now = now_ms();
-    let mut append_time_ms = -1;
-    if topic.settings.timestamp_type == TimestampType::LogAppendTime {
-        batch = with_append_time(&batch, now)?;
-        append_time_ms = now;
-    }
+    let (batch, append_time_ms) = policy::apply(topic, data.index, batch, now)?;
     let metrics = &context.broker.inner.metrics;
     let count = u64::try_from(batch.header.record_count).unwrap_or(0);
     let appended = partition.append(batch, now).map_err(|e| (e, String::new()))?;
@@ -187,42 +189,51 @@ fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
     Ok(Batch { header, bytes: records })
 }
 
-fn with_append_time(batch: &Batch, now_ms: i64) -> Result<Batch, Refused> {
-    let mut bytes = BytesMut::from(&batch.bytes[..]);
-    batch::set_log_append_time(&mut bytes, now_ms);
-    let bytes = bytes.freeze();
-    let header =
-        BatchHeader::parse(&bytes).map_err(|e| (ResponseError::CorruptMessage, e.to_string()))?;
-    Ok(Batch { header, bytes })
+/// Clients that speak versions below 7 know no zstd, and would read such batches too.
+fn refuse_early_zstd(version: i16, header: &BatchHeader) -> Result<(), Refused> {
+    if version >= 7 || header.compression().ok() != Some(Compression::Zstd) {
+        return Ok(());
+    }
+    let why = format!(
+        "Produce requests with version {version} are not allowed to use ZStandard compression"
+    );
+    Err((ResponseError::UnsupportedCompressionType, why))
 }
 
 async fn answer(
     context: &Context,
     index: i32,
-    outcome: Result<Handed, Refused>,
+    outcome: Result<Handed, Failure>,
 ) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index);
     let durable = match outcome {
-        Ok(handed) => durable(handed).await,
-        Err(refused) => Err(refused),
+        Ok(handed) => durable(handed).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
     };
     match durable {
         Ok((base_offset, append_time_ms, log_start_offset)) => response
             .with_base_offset(base_offset)
             .with_log_append_time_ms(append_time_ms)
             .with_log_start_offset(if context.version >= 5 { log_start_offset } else { -1 }),
-        Err((error, why)) => {
+        Err(Failure { error, why, records }) => {
             context.broker.inner.metrics.produce_error(error);
-            let response = response
+            let mut response = response
                 .with_error_code(error.code())
                 .with_base_offset(-1)
                 .with_log_append_time_ms(-1);
-            if context.version >= 8 && !why.is_empty() {
-                return response.with_error_message(Some(StrBytes::from_string(why)));
+            if context.version >= 8 {
+                response.record_errors = records.into_iter().map(record_error).collect();
+                response.error_message = (!why.is_empty()).then(|| StrBytes::from_string(why));
             }
             response
         }
     }
+}
+
+fn record_error((batch_index, why): (i32, String)) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default()
+        .with_batch_index(batch_index)
+        .with_batch_index_error_message(Some(StrBytes::from_string(why)))
 }
 
 /// Waits for the sync. Returns base offset, append time and log start offset.

@@ -251,6 +251,42 @@ const TOPICS: &[Key] = &[
     )
     .default("CreateTime")
     .dynamic(),
+    Key::new(
+        "log.message.timestamp.before.max.ms",
+        Kind::Long { min: 0, max: LONG },
+        "How far before the broker's clock a record's time may lie.",
+    )
+    .default("9223372036854775807")
+    .dynamic(),
+    Key::new(
+        "log.message.timestamp.after.max.ms",
+        Kind::Long { min: 0, max: LONG },
+        "How far after the broker's clock a record's time may lie.",
+    )
+    .default("9223372036854775807")
+    .differs("3600000", "replays and forecasts carry times that are not now")
+    .dynamic(),
+    Key::new(
+        "compression.type",
+        Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        "The codec that batches are stored with; producer: as they were sent.",
+    )
+    .default("producer")
+    .dynamic(),
+    Key::new(
+        "compression.gzip.level",
+        Kind::Int { min: -1, max: 9 },
+        "Level of gzip, if compression.type asks for it; -1 is gzip's default.",
+    )
+    .default("-1")
+    .dynamic(),
+    Key::new(
+        "compression.zstd.level",
+        Kind::Int { min: -131_072, max: 22 },
+        "Level of zstd, if compression.type asks for it.",
+    )
+    .default("3")
+    .dynamic(),
     Key::new("message.max.bytes", Kind::Int { min: 0, max: INT }, "Largest record batch, as sent.")
         .default("1048588")
         .dynamic(),

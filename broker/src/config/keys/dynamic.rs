@@ -9,10 +9,7 @@ use super::{Found, find};
 /// Kafka's dynamic keys without effect here.
 const WITHOUT_EFFECT: &[&str] = &[
     "background.threads",
-    "compression.gzip.level",
     "compression.lz4.level",
-    "compression.type",
-    "compression.zstd.level",
     "follower.replication.throttled.rate",
     "leader.replication.throttled.rate",
     "log.cleaner.backoff.ms",
@@ -30,8 +27,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "log.index.size.max.bytes",
     "log.local.retention.bytes",
     "log.local.retention.ms",
-    "log.message.timestamp.after.max.ms",
-    "log.message.timestamp.before.max.ms",
     "log.preallocate",
     "log.roll.jitter.ms",
     "log.segment.delete.delay.ms",

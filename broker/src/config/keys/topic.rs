@@ -70,16 +70,34 @@ pub const TOPIC: &[Key] = &[
         "Kept and shown; there is one replica, and it is always in sync.",
     )
     .default("1")
-    .no_effect("there is one replica")
+    .no_effect("as in Kafka it counts no higher than the number of replicas, and there is one")
     .synonyms(&[("min.insync.replicas", 1)]),
     Key::new(
         "compression.type",
-        Kind::OneOf(&["producer", "none", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
-        "Kept and shown; batches stay compressed as the producer sent them.",
+        Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        "The codec that batches are stored with; producer: as they were sent.",
     )
+    .long("A batch is unpacked and packed again only if its own codec is another one.")
     .default("producer")
-    .no_effect("batches stay compressed as the producer sent them")
     .synonyms(&[("compression.type", 1)]),
+    Key::new(
+        "compression.gzip.level",
+        Kind::Int { min: -1, max: 9 },
+        "Level of gzip, if compression.type asks for it; -1 is gzip's default.",
+    )
+    .default("-1")
+    .synonyms(&[("compression.gzip.level", 1)]),
+    Key::new(
+        "compression.zstd.level",
+        Kind::Int { min: -131_072, max: 22 },
+        "Level of zstd, if compression.type asks for it.",
+    )
+    .default("3")
+    .synonyms(&[("compression.zstd.level", 1)]),
+    Key::new("compression.lz4.level", Kind::Int { min: 1, max: 17 }, "Kept and shown.")
+        .default("9")
+        .no_effect("lz4 is written at one level")
+        .synonyms(&[("compression.lz4.level", 1)]),
     Key::new(
         "delete.retention.ms",
         Kind::Long { min: 0, max: LONG },
@@ -151,18 +169,46 @@ pub const TOPIC: &[Key] = &[
     Key::new(
         "message.timestamp.before.max.ms",
         Kind::Long { min: 0, max: LONG },
-        "Kept and shown; any time that a producer sends is taken.",
+        "How far before the broker's clock a record's time may lie.",
     )
+    .long("Only with message.timestamp.type=CreateTime. A record outside is INVALID_TIMESTAMP.")
     .default("9223372036854775807")
-    .no_effect("any time that a producer sends is taken")
     .synonyms(&[("log.message.timestamp.before.max.ms", 1)]),
     Key::new(
         "message.timestamp.after.max.ms",
         Kind::Long { min: 0, max: LONG },
-        "Kept and shown; any time that a producer sends is taken.",
+        "How far after the broker's clock a record's time may lie.",
     )
+    .long("Only with message.timestamp.type=CreateTime. A record outside is INVALID_TIMESTAMP.")
     .default("9223372036854775807")
     .differs("3600000", "replays and forecasts carry times that are not now")
-    .no_effect("any time that a producer sends is taken")
     .synonyms(&[("log.message.timestamp.after.max.ms", 1)]),
+    Key::new("remote.storage.enable", Kind::OneOf(&["false"]), "Kept and shown.")
+        .default("false")
+        .no_effect("there is no remote storage")
+        .synonyms(&[]),
+    Key::new("remote.log.copy.disable", Kind::Bool, "Kept and shown.")
+        .default("false")
+        .no_effect("there is no remote storage")
+        .synonyms(&[]),
+    Key::new("remote.log.delete.on.disable", Kind::Bool, "Kept and shown.")
+        .default("false")
+        .no_effect("there is no remote storage")
+        .synonyms(&[]),
+    Key::new("local.retention.ms", Kind::Long { min: -2, max: LONG }, "Kept and shown.")
+        .default("-2")
+        .no_effect("there is no remote storage")
+        .synonyms(&[("log.local.retention.ms", 1)]),
+    Key::new("local.retention.bytes", Kind::Long { min: -2, max: LONG }, "Kept and shown.")
+        .default("-2")
+        .no_effect("there is no remote storage")
+        .synonyms(&[("log.local.retention.bytes", 1)]),
+    Key::new("leader.replication.throttled.replicas", Kind::List, "Kept and shown.")
+        .default("")
+        .no_effect("there is one replica")
+        .synonyms(&[]),
+    Key::new("follower.replication.throttled.replicas", Kind::List, "Kept and shown.")
+        .default("")
+        .no_effect("there is one replica")
+        .synonyms(&[]),
 ];

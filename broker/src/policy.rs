@@ -1,0 +1,317 @@
+//! What a topic's configuration asks of the batches that are written to it, whoever writes them.
+//!
+//! A batch is unpacked only where a policy needs its records (keys on a compacted topic, bounds on
+//! times) or another codec. Nothing here waits. The order is Kafka's: records, codec, time, size;
+//! the sentences of what is refused are Kafka's too.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use odradek_protocol::DecodeError;
+use odradek_protocol::batch::{self, BatchHeader, Record, RecordReader};
+
+use crate::config::{TimestampType, TopicSettings};
+use crate::limits;
+use crate::partition::Batch;
+use crate::topics::Topic;
+
+/// Why a batch is refused: the error, a sentence, and the records that are at fault by their index
+/// in the batch (KIP-467).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub error: ResponseError,
+    pub why: String,
+    pub records: Vec<(i32, String)>,
+}
+
+impl From<(ResponseError, String)> for Failure {
+    fn from((error, why): (ResponseError, String)) -> Self {
+        Self { error, why, records: Vec::new() }
+    }
+}
+
+/// The batch as the topic stores it, and the time that was written into it (-1: none was).
+pub(crate) fn apply(
+    topic: &Topic,
+    partition: i32,
+    batch: Batch,
+    now_ms: i64,
+) -> Result<(Batch, i64), Failure> {
+    let place = Place { topic: &topic.name, partition };
+    let settings = &topic.settings;
+    check_records(&place, settings, &batch.bytes, now_ms)?;
+    let mut bytes = recompressed(settings, &batch)?;
+    let mut append_time_ms = -1;
+    if settings.timestamp_type == TimestampType::LogAppendTime {
+        let mut stamped = BytesMut::from(&bytes.unwrap_or(batch.bytes.clone())[..]);
+        batch::set_log_append_time(&mut stamped, now_ms);
+        bytes = Some(stamped.freeze());
+        append_time_ms = now_ms;
+    }
+    let batch = match bytes {
+        None => batch,
+        Some(bytes) => {
+            let header = BatchHeader::parse(&bytes).map_err(corrupt)?;
+            Batch { header, bytes }
+        }
+    };
+    check_size(&place, settings, &batch)?;
+    Ok((batch, append_time_ms))
+}
+
+/// The partition as Kafka names it.
+struct Place<'a> {
+    topic: &'a str,
+    partition: i32,
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+fn corrupt(error: DecodeError) -> Failure {
+    (ResponseError::CorruptMessage, error.to_string()).into()
+}
+
+/// Records without key where the topic is compacted, and times out of bounds.
+fn check_records(
+    place: &Place<'_>,
+    settings: &TopicSettings,
+    batch: &Bytes,
+    now_ms: i64,
+) -> Result<(), Failure> {
+    let create_time = settings.timestamp_type == TimestampType::CreateTime;
+    let bounded = create_time
+        && (settings.timestamp_before_ms_max.is_some()
+            || settings.timestamp_after_ms_max.is_some());
+    if !settings.cleanup.compact && !bounded {
+        return Ok(());
+    }
+    let reader = RecordReader::new(batch, limits::UNPACKED_BATCH_BYTES_MAX).map_err(corrupt)?;
+    let mut refused = Vec::new();
+    let mut untimely = false;
+    for (index, record) in (0..).zip(reader) {
+        let record = record.map_err(corrupt)?;
+        if settings.cleanup.compact && record.key.is_none() {
+            let what = "Compacted topic cannot accept message without key in topic partition";
+            refused.push((index, format!("{what} {place}")));
+        } else if let Some(why) = bounded.then(|| out_of_time(settings, &record, now_ms)).flatten()
+        {
+            untimely = true;
+            refused.push((index, why));
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(records_refused(refused, untimely)),
+    }
+}
+
+/// Why a record's time is out of bounds; -1 is no time.
+fn out_of_time(settings: &TopicSettings, record: &Record, now_ms: i64) -> Option<String> {
+    let time_ms = record.timestamp_ms;
+    let before = settings.timestamp_before_ms_max.unwrap_or(i64::MAX);
+    let after = settings.timestamp_after_ms_max.unwrap_or(i64::MAX);
+    let behind_ms = now_ms.saturating_sub(time_ms);
+    if time_ms == -1 || behind_ms <= before && behind_ms.saturating_neg() <= after {
+        return None;
+    }
+    Some(format!(
+        "Timestamp {time_ms} of message with offset {} is out of range. The timestamp should be \
+         within [{}, {}]",
+        record.offset,
+        now_ms.saturating_sub(before),
+        now_ms.saturating_add(after)
+    ))
+}
+
+fn records_refused(records: Vec<(i32, String)>, untimely: bool) -> Failure {
+    if untimely {
+        let why = "One or more records have been rejected due to invalid timestamp".to_owned();
+        return Failure { error: ResponseError::InvalidTimestamp, why, records };
+    }
+    let shown = records.iter().take(3);
+    let shown: Vec<String> = shown
+        .map(|(index, why)| format!("RecordError(batchIndex={index}, message='{why}')"))
+        .collect();
+    let why = format!(
+        "One or more records have been rejected due to {} record errors in total, and only showing \
+         the first three errors at most: [{}]",
+        records.len(),
+        shown.join(", ")
+    );
+    Failure { error: ResponseError::InvalidRecord, why, records }
+}
+
+/// Under the topic's codec; `None` if the batch has it already.
+fn recompressed(settings: &TopicSettings, batch: &Batch) -> Result<Option<Bytes>, Failure> {
+    let Some(wanted) = settings.compression else { return Ok(None) };
+    if batch.header.compression().map_err(corrupt)? == wanted.codec {
+        return Ok(None);
+    }
+    let max = limits::UNPACKED_BATCH_BYTES_MAX;
+    batch::recompress(&batch.bytes, wanted.codec, wanted.level, max).map(Some).map_err(corrupt)
+}
+
+/// Both bounds hold for what is stored; the first was looked at as the batch arrived, too.
+fn check_size(place: &Place<'_>, settings: &TopicSettings, batch: &Batch) -> Result<(), Failure> {
+    let bytes = batch.bytes.len();
+    let max = settings.message_bytes_max;
+    if bytes > max {
+        let why = format!(
+            "Message batch size is {bytes} bytes in append to partition {place} which exceeds the \
+             maximum configured size of {max}."
+        );
+        return Err((ResponseError::MessageTooLarge, why).into());
+    }
+    let max = settings.segment_bytes;
+    if u64::try_from(bytes).unwrap_or(u64::MAX) > max {
+        let why = format!(
+            "Message batch size is {bytes} bytes in append to partition {place}, which exceeds the \
+             maximum configured segment size of {max}."
+        );
+        return Err((ResponseError::RecordListTooLarge, why).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use odradek_protocol::batch::BatchBuilder;
+    use odradek_protocol::compression::Compression;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::Config;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn topic(configs: &[(&str, &str)]) -> Topic {
+        let configs: BTreeMap<String, String> =
+            configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Topic {
+            name: "t".into(),
+            id: Uuid::nil(),
+            internal: false,
+            settings: Config::defaults().topic_settings(&configs).unwrap(),
+            configs,
+            partitions: Vec::new(),
+        }
+    }
+
+    /// Records as pairs of key and time.
+    fn batch(codec: Compression, records: &[(Option<&str>, i64)]) -> Batch {
+        let mut builder = BatchBuilder::new(codec).producer(7, 1, 3);
+        for (key, time_ms) in records {
+            builder.push(*time_ms, key.map(str::as_bytes), Some(&[b'v'; 200]), &[]);
+        }
+        let bytes = builder.build(0);
+        Batch { header: batch::validate(&bytes).unwrap(), bytes }
+    }
+
+    fn refusal(configs: &[(&str, &str)], records: &[(Option<&str>, i64)]) -> Failure {
+        apply(&topic(configs), 0, batch(Compression::Gzip, records), NOW_MS).unwrap_err()
+    }
+
+    #[test]
+    fn without_a_policy_the_batch_stays_byte_for_byte() {
+        let sent = batch(Compression::Lz4, &[(None, 0), (None, -1)]);
+        let (stored, time_ms) = apply(&topic(&[]), 0, sent.clone(), NOW_MS).unwrap();
+        assert_eq!((stored.bytes, time_ms), (sent.bytes, -1));
+    }
+
+    /// The sentences: Kafka's LogValidator and ProduceResponse.RecordError.
+    #[test]
+    fn a_compacted_topic_names_the_records_without_key() {
+        let failure = refusal(
+            &[("cleanup.policy", "compact,delete")],
+            &[(Some("a"), NOW_MS), (None, NOW_MS)],
+        );
+        assert_eq!(failure.error, ResponseError::InvalidRecord);
+        let what = "Compacted topic cannot accept message without key in topic partition t-0";
+        assert_eq!(failure.records, [(1, what.to_owned())]);
+        assert_eq!(
+            failure.why,
+            format!(
+                "One or more records have been rejected due to 1 record errors in total, and only \
+                 showing the first three errors at most: [RecordError(batchIndex=1, \
+                 message='{what}')]"
+            )
+        );
+    }
+
+    #[test]
+    fn times_out_of_bounds_are_refused_and_the_bounds_are_not() {
+        let bounds =
+            [("message.timestamp.before.max.ms", "10"), ("message.timestamp.after.max.ms", "5")];
+        let good = [(None, NOW_MS - 10), (None, NOW_MS + 5), (None, -1)];
+        assert!(apply(&topic(&bounds), 0, batch(Compression::None, &good), NOW_MS).is_ok());
+        for (time_ms, offset) in [(NOW_MS - 11, 1), (NOW_MS + 6, 1)] {
+            let failure = refusal(&bounds, &[(None, NOW_MS), (None, time_ms)]);
+            assert_eq!(failure.error, ResponseError::InvalidTimestamp);
+            assert_eq!(
+                failure.records,
+                [(
+                    1,
+                    format!(
+                        "Timestamp {time_ms} of message with offset {offset} is out of range. The \
+                     timestamp should be within [1699999999990, 1700000000005]"
+                    )
+                )]
+            );
+        }
+        // With the broker's time the producer's does not matter.
+        let stamped = [bounds[0], bounds[1], ("message.timestamp.type", "LogAppendTime")];
+        let (stored, time_ms) =
+            apply(&topic(&stamped), 0, batch(Compression::None, &[(None, 0)]), NOW_MS).unwrap();
+        assert_eq!((time_ms, stored.header.max_timestamp_ms), (NOW_MS, NOW_MS));
+        assert!(batch::validate(&stored.bytes).unwrap().is_log_append_time());
+    }
+
+    #[test]
+    fn a_batch_gets_the_topics_codec_and_keeps_everything_else() {
+        for wanted in ["uncompressed", "gzip", "snappy", "lz4", "zstd"] {
+            for codec in Compression::ALL {
+                let sent = batch(codec, &[(Some("a"), 5), (None, 3)]);
+                let (stored, _) =
+                    apply(&topic(&[("compression.type", wanted)]), 0, sent.clone(), NOW_MS)
+                        .unwrap();
+                let header = batch::validate(&stored.bytes).unwrap();
+                let name = header.compression().unwrap().name();
+                assert_eq!(name, if wanted == "uncompressed" { "none" } else { wanted });
+                let records = |bytes: &Bytes| batch::records(bytes, 1 << 20).unwrap();
+                assert_eq!(records(&stored.bytes), records(&sent.bytes));
+                let fields = |h: BatchHeader| {
+                    (h.producer_id, h.producer_epoch, h.base_sequence, h.record_count)
+                };
+                assert_eq!(fields(header), fields(sent.header));
+                assert_eq!(header.max_timestamp_ms, 5);
+                if sent.header.compression().unwrap() == header.compression().unwrap() {
+                    assert_eq!(stored.bytes, sent.bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_makes_a_difference_and_size_is_that_of_what_is_stored() {
+        let sent = batch(Compression::None, &[(None, 1); 50]);
+        let stored = |level: &str| {
+            let configs = [("compression.type", "gzip"), ("compression.gzip.level", level)];
+            apply(&topic(&configs), 0, sent.clone(), NOW_MS).unwrap().0.bytes
+        };
+        assert_ne!(stored("1"), stored("9"));
+        let small = stored("9");
+        assert!(small.len() < 1000, "{} bytes", small.len());
+        // Small as it came, large as it is stored: 50 records of 200 bytes are more than 10,000.
+        let packed = Batch { header: batch::validate(&small).unwrap(), bytes: small };
+        let plain = [("compression.type", "uncompressed"), ("max.message.bytes", "5000")];
+        let failure = apply(&topic(&plain), 0, packed, NOW_MS).unwrap_err();
+        assert_eq!(failure.error, ResponseError::MessageTooLarge);
+        let failure = apply(&topic(&[("segment.bytes", "5000")]), 0, sent, NOW_MS).unwrap_err();
+        assert_eq!(failure.error, ResponseError::RecordListTooLarge);
+    }
+}
