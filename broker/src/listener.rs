@@ -149,7 +149,7 @@ fn session(
     let login = match bound.config.protocol {
         SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl => Login::Wanted(None),
         SecurityProtocol::Plaintext | SecurityProtocol::Ssl => {
-            let principal = certified.unwrap_or_else(Principal::anonymous);
+            let principal = certified.unwrap_or_else(Principal::anonymous).at(peer.ip());
             Login::Done { principal, expires_at_ms: None }
         }
     };

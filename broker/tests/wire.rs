@@ -1,6 +1,8 @@
 //! Bytes on a socket against a running broker. Requests are encoded by the message crate; the bytes
 //! that clients are known to trip over are written out.
 
+#[path = "wire/access.rs"]
+mod access;
 #[path = "wire/login.rs"]
 mod login;
 

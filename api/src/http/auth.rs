@@ -76,7 +76,8 @@ pub async fn authenticate(
 ) -> Response {
     match principal(&shared, peer, request.method(), request.headers()).await {
         Ok(principal) => {
-            request.extensions_mut().insert(principal);
+            // Remembered ones may have come from elsewhere.
+            request.extensions_mut().insert(principal.at(peer.ip()));
             next.run(request).await
         }
         Err(problem) => problem.into_response(),

@@ -19,13 +19,13 @@ const DENIALS_MAX: usize = 1_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Who<'a> {
     pub principal: &'a str,
-    /// Canonical: an IPv4 address that came over IPv6 is an IPv4 address.
+    /// Canonical, see [`Principal::at`].
     pub host: IpAddr,
 }
 
-impl<'a> Who<'a> {
-    pub(crate) fn new(principal: &'a Principal, host: IpAddr) -> Self {
-        Self { principal: &principal.0, host: host.to_canonical() }
+impl<'a> From<&'a Principal> for Who<'a> {
+    fn from(principal: &'a Principal) -> Self {
+        Self { principal: principal.name(), host: principal.host() }
     }
 }
 
@@ -60,23 +60,23 @@ impl Access {
 
     pub(crate) fn allowed(
         &self,
-        who: Who<'_>,
+        principal: &Principal,
         operation: Operation,
         resource: Resource<'_>,
     ) -> bool {
-        if self.exempt(who) {
+        if self.exempt(principal) {
             return true;
         }
-        self.means(self.read().verdict(who, operation, resource))
+        self.means(self.read().verdict(principal.into(), operation, resource))
     }
 
     /// The operations that the caller may do on the resource, as bits (KIP-430).
-    pub(crate) fn operations(&self, who: Who<'_>, resource: Resource<'_>) -> i32 {
+    pub(crate) fn operations(&self, principal: &Principal, resource: Resource<'_>) -> i32 {
         let supported = resource.kind().operations().iter();
-        let bits = if self.exempt(who) {
+        let bits = if self.exempt(principal) {
             supported.fold(0, |bits, operation| bits | operation.bit())
         } else {
-            let found = self.read().find(who, resource);
+            let found = self.read().find(principal.into(), resource);
             supported
                 .filter(|operation| self.means(found.verdict(**operation)))
                 .fold(0, |bits, operation| bits | operation.bit())
@@ -87,11 +87,11 @@ impl Access {
     /// Whether the caller may do this on at least one resource of the kind.
     pub(crate) fn allowed_on_some(
         &self,
-        who: Who<'_>,
+        principal: &Principal,
         operation: Operation,
         kind: ResourceKind,
     ) -> bool {
-        if self.exempt(who) {
+        if self.exempt(principal) {
             return true;
         }
         // What no rule stands for is what `allow.everyone.if.no.acl.found` is about; Kafka asks for
@@ -102,23 +102,23 @@ impl Access {
             _ => Resource::Topic("hardcode"),
         };
         let rules = self.read();
-        self.means(rules.verdict(who, operation, unnamed))
-            || rules.allowed_on_some(who, operation, kind)
+        self.means(rules.verdict(principal.into(), operation, unnamed))
+            || rules.allowed_on_some(principal.into(), operation, kind)
     }
 
     /// Tells a denial: to `note` always, to the log the first time, and then each time its number
     /// has doubled. When too many kinds of denial are remembered, counting begins anew.
     pub(crate) fn denied(
         &self,
-        who: Who<'_>,
+        principal: &Principal,
         operation: Operation,
         resource: Resource<'_>,
         note: impl FnOnce(&str),
     ) {
-        let (principal, operation) = (who.principal, operation.name());
+        let (name, operation) = (principal.name(), operation.name());
         let resource = resource.to_string();
-        note(&format!("{principal} may not {operation} {resource}"));
-        let kind = (principal.to_owned(), operation, resource.clone());
+        note(&format!("{name} may not {operation} {resource}"));
+        let kind = (name.to_owned(), operation, resource.clone());
         let count = {
             let mut denials = lock(&self.denials);
             if denials.len() >= DENIALS_MAX && !denials.contains_key(&kind) {
@@ -129,8 +129,8 @@ impl Access {
             *count
         };
         if count.is_power_of_two() {
-            let host = who.host;
-            tracing::warn!(principal, operation, resource, %host, count, "not authorised");
+            let host = principal.host();
+            tracing::warn!(principal = name, operation, resource, %host, count, "not authorised");
         }
     }
 
@@ -144,10 +144,8 @@ impl Access {
     }
 
     /// The broker's own work is never asked about.
-    fn exempt(&self, who: Who<'_>) -> bool {
-        !self.enabled
-            || self.super_users.contains(who.principal)
-            || who.principal == Principal::internal().0
+    fn exempt(&self, principal: &Principal) -> bool {
+        !self.enabled || self.super_users.contains(principal.name()) || principal.is_internal()
     }
 
     fn means(&self, verdict: Verdict) -> bool {

@@ -26,7 +26,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use access::{Access, Who};
+pub(crate) use access::Access;
 pub(crate) use filter::{FilterCodes, RuleFilter};
 pub(crate) use rules::Rules;
 

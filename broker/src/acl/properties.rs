@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::access::Who;
 use super::rules::Verdict;
 use super::*;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::local::{Local, refused};
 use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
+use crate::acl::{Operation, Resource};
 use crate::auth::{Mechanism, UserRecord, may_be_user};
 use crate::client::Client;
 use crate::core::Core;
@@ -15,6 +16,7 @@ use crate::topic_changes::{self, Wanted};
 impl Admin for Local {
     async fn create_topic(&self, topic: NewTopic) -> Result<TopicInfo> {
         let NewTopic { name, partitions, configs } = topic;
+        self.may_create(&self.broker.core(), &name)?;
         let wanted =
             Wanted { name: name.clone(), partitions, configs: configs.into_iter().collect() };
         topic_changes::create(&self.broker.core(), &wanted).await.map_err(refused)?;
@@ -24,6 +26,9 @@ impl Admin for Local {
 
     async fn delete_topic(&self, name: &str) -> Result<()> {
         let core = self.broker.core();
+        if !self.sees(&core, Operation::Delete, Resource::Cluster) {
+            self.may(&core, Operation::Delete, Resource::Topic(name))?;
+        }
         self.topic_of(&core, name)?;
         topic_changes::delete(&core, name).await.map_err(refused)
     }
@@ -32,6 +37,9 @@ impl Admin for Local {
         let core = self.broker.core();
         let mut partitions: BTreeMap<String, Vec<GroupPartition>> = BTreeMap::new();
         for line in core.groups.all_offsets() {
+            if !self.sees(&core, Operation::Describe, Resource::Topic(&line.topic)) {
+                continue;
+            }
             let Some(end) = end_of(&core, &line.topic, line.partition) else { continue };
             let committed = line.committed.offset;
             partitions.entry(line.group).or_default().push(GroupPartition {
@@ -42,7 +50,11 @@ impl Admin for Local {
                 lag: (end - committed).max(0),
             });
         }
-        let groups = core.groups.list().into_iter().map(|line| {
+        let sees_all = self.sees(&core, Operation::Describe, Resource::Cluster);
+        let seen = core.groups.list().into_iter().filter(|line| {
+            sees_all || self.sees(&core, Operation::Describe, Resource::Group(&line.group))
+        });
+        let groups = seen.map(|line| {
             let partitions = partitions.remove(&line.group).unwrap_or_default();
             GroupInfo {
                 lag: partitions.iter().map(|p| p.lag).sum(),
@@ -56,18 +68,23 @@ impl Admin for Local {
     }
 
     async fn delete_group(&self, group: &str) -> Result<()> {
-        let deleted = self.broker.core().groups.delete(group).await;
+        let core = self.broker.core();
+        self.may(&core, Operation::Delete, Resource::Group(group))?;
+        let deleted = core.groups.delete(group).await;
         deleted.map_err(|e| ClientError::Refused(format!("group {group:?}: {e}")))
     }
 
     async fn users(&self) -> Result<Vec<UserInfo>> {
         let mechanisms: Vec<String> = Mechanism::ALL.iter().map(|m| m.name().to_owned()).collect();
-        let names = self.broker.core().users.list().into_iter();
+        let core = self.broker.core();
+        self.may(&core, Operation::Describe, Resource::Cluster)?;
+        let names = core.users.list().into_iter();
         Ok(names.map(|name| UserInfo { name, mechanisms: mechanisms.clone() }).collect())
     }
 
     async fn set_user(&self, name: &str, password: &str) -> Result<()> {
         let core = self.broker.core();
+        self.may(&core, Operation::Alter, Resource::Cluster)?;
         may_be_user(name, password).map_err(|why| ClientError::Refused(why.to_owned()))?;
         refuse_configured(&core, name)?;
         let secret = password.to_owned();
@@ -83,6 +100,7 @@ impl Admin for Local {
 
     async fn delete_user(&self, name: &str) -> Result<()> {
         let core = self.broker.core();
+        self.may(&core, Operation::Alter, Resource::Cluster)?;
         refuse_configured(&core, name)?;
         if !core.users.contains(name) {
             return Err(ClientError::Refused(format!("there is no user {name:?}")));

@@ -1,6 +1,7 @@
 //! The local form of the seam: the broker's own functions, called directly.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{
-    Client, ClientError, Fetched, GroupOffset, OffsetAt, PartitionInfo, Placed, Record, Result,
-    Scanned, TopicInfo, TopicRecords, Unit, UnitPlaced,
+    Client, ClientError, Fetched, GroupOffset, OffsetAt, PartitionInfo, Placed, Principal, Record,
+    Result, Scanned, TopicInfo, TopicRecords, Unit, UnitPlaced,
 };
+use crate::acl::{Operation, Resource};
 use crate::broker::Broker;
 use crate::core::{Core, CoreUnit, KeyedRecord, built, now_ms};
+use crate::diagnose::NOT_AUTHORISED;
 use crate::group::exchange::NewOffset;
 use crate::limits;
 use crate::partition::{Batch, Partition};
@@ -27,25 +30,6 @@ use crate::reads;
 use crate::state::STATE_TOPIC;
 use crate::topic_changes::{self, Refusal, Wanted};
 use crate::topics::Topic;
-
-/// Who acts: `User:alice`, `User:ANONYMOUS`, or the process itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Principal(pub String);
-
-impl Principal {
-    /// Ingest, analytics and the rest of this process: allowed everything, as a super user is.
-    pub fn internal() -> Self {
-        Self("Internal:odradek".to_owned())
-    }
-
-    pub fn anonymous() -> Self {
-        Self("User:ANONYMOUS".to_owned())
-    }
-
-    pub fn user(name: &str) -> Self {
-        Self(format!("User:{name}"))
-    }
-}
 
 /// A batch of the seam holds at most so many bytes before it is closed and a new one begun.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -60,6 +44,39 @@ impl Local {
         Self { broker, principal }
     }
 
+    /// Refuses what access rules deny, with a word in log and diary.
+    pub(super) fn may(
+        &self,
+        core: &Core,
+        operation: Operation,
+        resource: Resource<'_>,
+    ) -> Result<()> {
+        if self.sees(core, operation, resource) {
+            return Ok(());
+        }
+        let peer = SocketAddr::new(self.principal.host(), 0);
+        core.access.denied(&self.principal, operation, resource, |evidence| {
+            self.broker.inner.diary.note_quietly(peer, "HTTP", NOT_AUTHORISED, evidence);
+        });
+        Err(ClientError::NotAuthorised {
+            principal: self.principal.name().to_owned(),
+            operation: operation.name(),
+            resource: resource.to_string(),
+        })
+    }
+
+    pub(super) fn sees(&self, core: &Core, operation: Operation, resource: Resource<'_>) -> bool {
+        core.access.allowed(&self.principal, operation, resource)
+    }
+
+    /// A right on the cluster is enough to create any topic.
+    pub(super) fn may_create(&self, core: &Core, topic: &str) -> Result<()> {
+        if self.sees(core, Operation::Create, Resource::Cluster) {
+            return Ok(());
+        }
+        self.may(core, Operation::Create, Resource::Topic(topic))
+    }
+
     pub(super) fn topic_of(&self, core: &Core, topic: &str) -> Result<Arc<Topic>> {
         let found = core.topics.by_name(topic);
         found.ok_or_else(|| ClientError::UnknownTopicOrPartition(topic.to_owned()))
@@ -72,12 +89,13 @@ impl Local {
 
     /// The topic, made if it is missing and `auto.create.topics.enable` allows it.
     async fn topic_for_writing(&self, core: &Arc<Core>, name: &str) -> Result<Arc<Topic>> {
+        self.may(core, Operation::Write, Resource::Topic(name))?;
         if let Some(topic) = core.topics.by_name(name) {
-            if topic.internal && self.principal != Principal::internal() {
+            if topic.internal && !self.principal.is_internal() {
                 return Err(ClientError::NotAuthorised {
-                    principal: self.principal.0.clone(),
-                    operation: "write",
-                    resource: format!("topic {name}"),
+                    principal: self.principal.name().to_owned(),
+                    operation: Operation::Write.name(),
+                    resource: Resource::Topic(name).to_string(),
                 });
             }
             return Ok(topic);
@@ -85,8 +103,28 @@ impl Local {
         if !core.config().topics.auto_create {
             return Err(ClientError::UnknownTopicOrPartition(name.to_owned()));
         }
+        self.may_create(core, name)?;
         let wanted = Wanted { name: name.to_owned(), partitions: None, configs: BTreeMap::new() };
         created(core, &wanted).await
+    }
+}
+
+impl Local {
+    /// Checkpoints belong to the pipeline, which only the broker's own work may touch.
+    fn may_commit(
+        &self,
+        core: &Core,
+        offsets: &[GroupOffset],
+        checkpoints: &[(String, Option<Bytes>)],
+    ) -> Result<()> {
+        for offset in offsets {
+            self.may(core, Operation::Read, Resource::Group(&offset.group))?;
+            self.may(core, Operation::Read, Resource::Topic(&offset.topic))?;
+        }
+        match checkpoints {
+            [] => Ok(()),
+            _ => self.may(core, Operation::ClusterAction, Resource::Cluster),
+        }
     }
 }
 
@@ -212,11 +250,17 @@ struct Part {
 #[async_trait]
 impl Client for Local {
     async fn topics(&self) -> Result<Vec<TopicInfo>> {
-        Ok(self.broker.core().topics.all().iter().map(|topic| info(topic)).collect())
+        let core = self.broker.core();
+        let all = core.topics.all().into_iter();
+        let seen =
+            all.filter(|topic| self.sees(&core, Operation::Describe, Resource::Topic(&topic.name)));
+        Ok(seen.map(|topic| info(&topic)).collect())
     }
 
     async fn topic(&self, topic: &str) -> Result<Option<TopicInfo>> {
-        Ok(self.broker.core().topics.by_name(topic).map(|topic| info(&topic)))
+        let core = self.broker.core();
+        self.may(&core, Operation::Describe, Resource::Topic(topic))?;
+        Ok(core.topics.by_name(topic).map(|topic| info(&topic)))
     }
 
     async fn ensure_topic(
@@ -226,9 +270,11 @@ impl Client for Local {
         configs: &[(String, String)],
     ) -> Result<()> {
         let core = self.broker.core();
+        self.may(&core, Operation::Describe, Resource::Topic(topic))?;
         if core.topics.by_name(topic).is_some() {
             return Ok(());
         }
+        self.may_create(&core, topic)?;
         let configs = configs.iter().cloned().collect();
         let wanted = Wanted { name: topic.to_owned(), partitions: Some(partitions), configs };
         created(&core, &wanted).await.map(|_| ())
@@ -257,6 +303,7 @@ impl Client for Local {
             }
         }
         let groups = by_group(&unit.offsets);
+        self.may_commit(&core, &unit.offsets, &unit.checkpoints)?;
         let now = now_ms();
         for (group, offsets) in &groups {
             let records: Vec<KeyedRecord> = core.groups.offset_records(group, offsets, now);
@@ -291,6 +338,7 @@ impl Client for Local {
     ) -> Result<Fetched> {
         let deadline = Instant::now() + wait;
         let waiter = Arc::new(Notify::new());
+        self.may(&self.broker.core(), Operation::Read, Resource::Topic(topic))?;
         loop {
             let core = self.broker.core();
             let partition = self.partition_of(&core, topic, partition)?;
@@ -312,6 +360,7 @@ impl Client for Local {
 
     async fn offset(&self, topic: &str, partition: i32, at: OffsetAt) -> Result<Option<i64>> {
         let core = self.broker.core();
+        self.may(&core, Operation::Describe, Resource::Topic(topic))?;
         let partition = self.partition_of(&core, topic, partition)?;
         let hit = reads::time_hit(&self.broker, &core, &partition, at).await;
         let hit = hit.map_err(|e| failed(&self.broker, &partition, 0, e))?;
@@ -328,6 +377,7 @@ impl Client for Local {
         bytes_max: usize,
     ) -> Result<Scanned> {
         let core = self.broker.core();
+        self.may(&core, Operation::Read, Resource::Topic(topic))?;
         let partition = self.partition_of(&core, topic, partition)?;
         let ends = partition.ends();
         let offset = offset.max(ends.log_start_offset);
@@ -347,9 +397,12 @@ impl Client for Local {
 
     async fn committed(&self, group: &str) -> Result<Vec<GroupOffset>> {
         let core = self.broker.core();
+        self.may(&core, Operation::Describe, Resource::Group(group))?;
         core.groups.hold(group);
-        let lines = core.groups.offsets_of(group);
-        let offsets = lines.into_iter().map(|line| GroupOffset {
+        let lines = core.groups.offsets_of(group).into_iter();
+        let seen = lines
+            .filter(|line| self.sees(&core, Operation::Describe, Resource::Topic(&line.topic)));
+        let offsets = seen.map(|line| GroupOffset {
             group: line.group,
             topic: line.topic,
             partition: line.partition,
@@ -359,7 +412,9 @@ impl Client for Local {
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>> {
-        Ok(self.broker.core().checkpoint(name))
+        let core = self.broker.core();
+        self.may(&core, Operation::ClusterAction, Resource::Cluster)?;
+        Ok(core.checkpoint(name))
     }
 
     async fn watch(&self, topic: &str, wait: Duration) {

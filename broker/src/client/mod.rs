@@ -11,9 +11,12 @@
 //! 2. A [`Unit`] is one group of the journal: all of it is there after a crash, or none of it, and
 //!    no reader sees a part.
 //! 3. A reader sees only durable records.
+//! 4. Access rules hold as on the Kafka port: lists leave out what may not be seen, everything else
+//!    that is denied is [`ClientError::NotAuthorised`].
 
 mod admin;
 mod local;
+mod principal;
 
 use std::time::Duration;
 
@@ -22,8 +25,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use local::Local;
-pub use local::Principal;
 pub use odradek_protocol::batch::Record as StoredRecord;
+pub use principal::Principal;
 
 /// A record to be produced. `timestamp_ms` is event time, epoch milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use crate::handlers::Context;
 impl Context {
     /// What the caller may do with the resource.
     pub(crate) fn authorised_operations(&self, resource: Resource<'_>) -> i32 {
-        self.core.access.operations(self.who(), resource)
+        self.core.access.operations(&self.principal, resource)
     }
 
     /// What the caller may do with the cluster; nothing that is told to who may not describe it.

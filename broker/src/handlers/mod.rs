@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use crate::acl::{Operation, Resource, ResourceKind, Who};
+use crate::acl::{Operation, Resource, ResourceKind};
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::core::Core;
@@ -72,22 +72,18 @@ impl Context {
 
     /// As [`Self::allowed`], without a word about it.
     pub(crate) fn may_see(&self, operation: Operation, resource: Resource<'_>) -> bool {
-        self.core.access.allowed(self.who(), operation, resource)
+        self.core.access.allowed(&self.principal, operation, resource)
     }
 
     /// Whether the caller may do this with at least one resource of the kind.
     pub(crate) fn allowed_on_some(&self, operation: Operation, kind: ResourceKind) -> bool {
-        self.core.access.allowed_on_some(self.who(), operation, kind)
-    }
-
-    pub(super) fn who(&self) -> Who<'_> {
-        Who::new(&self.principal, self.session.peer.ip())
+        self.core.access.allowed_on_some(&self.principal, operation, kind)
     }
 
     fn denied(&self, operation: Operation, resource: Resource<'_>) {
         let Session { peer, listener, .. } = &*self.session;
         let (access, diary) = (&self.core.access, &self.broker.inner.diary);
-        access.denied(self.who(), operation, resource, |evidence| {
+        access.denied(&self.principal, operation, resource, |evidence| {
             diary.note_quietly(*peer, &listener.name, diagnose::NOT_AUTHORISED, evidence);
         });
     }

@@ -87,7 +87,7 @@ async fn advance(
             Ok(Ok(bytes.into()))
         }
         Step::Done { user, bytes } => {
-            let principal = Principal::user(&user);
+            let principal = Principal::user(&user).at(context.session.peer.ip());
             *login = Login::Done { principal, expires_at_ms: None };
             Ok(Ok(bytes.into()))
         }
