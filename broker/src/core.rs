@@ -182,6 +182,11 @@ impl Core {
         self.configs.current()
     }
 
+    /// The end of the state log: what a quorum's high watermark is elsewhere.
+    pub(crate) fn state_end(&self) -> i64 {
+        self.state.high_watermark()
+    }
+
     /// Appends state records; durable when it returns. All of them or none.
     pub(crate) async fn put_state(
         &self,

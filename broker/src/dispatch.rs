@@ -134,6 +134,7 @@ pub(crate) const APIS: &[Api] = &[
     ),
     api!(create_topics::CreateTopicsRequest, 2..=7),
     api!(delete_topics::DeleteTopicsRequest, 1..=6),
+    api!(delete_records::DeleteRecordsRequest, 0..=2),
     api!(
         init_producer_id::InitProducerIdRequest,
         0..=5,
@@ -142,6 +143,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_acls::DescribeAclsRequest, 1..=3),
     api!(create_acls::CreateAclsRequest, 1..=3),
     api!(delete_acls::DeleteAclsRequest, 1..=3),
+    api!(offset_for_leader_epoch::OffsetForLeaderEpochRequest, 2..=4),
     api!(
         describe_configs::DescribeConfigsRequest,
         1..=4,
@@ -151,6 +153,19 @@ pub(crate) const APIS: &[Api] = &[
         alter_configs::AlterConfigsRequest,
         0..=2,
         left_out = &["an unknown key of a broker is INVALID_REQUEST; Kafka keeps it"]
+    ),
+    api!(
+        alter_replica_log_dirs::AlterReplicaLogDirsRequest,
+        1..=2,
+        left_out = &["there is one folder, so nothing ever moves"]
+    ),
+    api!(
+        describe_log_dirs::DescribeLogDirsRequest,
+        1..=4,
+        left_out = &[
+            "version 5 (cordoned folders): the message library does not have it",
+            "on other systems than Unix TotalBytes and UsableBytes are -1",
+        ]
     ),
     api!(
         sasl_authenticate::SaslAuthenticateRequest,
@@ -164,6 +179,7 @@ pub(crate) const APIS: &[Api] = &[
         0..=2,
         left_out = &["version 3 (an error message): the message library does not have it"]
     ),
+    api!(elect_leaders::ElectLeadersRequest, 0..=2),
     api!(
         incremental_alter_configs::IncrementalAlterConfigsRequest,
         0..=1,
@@ -171,6 +187,17 @@ pub(crate) const APIS: &[Api] = &[
             "an unknown key of a broker is INVALID_REQUEST; Kafka keeps it",
             "broker loggers are INVALID_REQUEST",
         ]
+    ),
+    api!(
+        alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+        0..=1,
+        left_out = &["replicas can only stay where they are: there is one broker"]
+    ),
+    api!(list_partition_reassignments::ListPartitionReassignmentsRequest, 0..=0),
+    api!(
+        describe_quorum::DescribeQuorumRequest,
+        0..=2,
+        left_out = &["there is no quorum: the one node is leader and voter of its own state log"]
     ),
     api!(describe_cluster::DescribeClusterRequest, 0..=2),
     api!(list_config_resources::ListConfigResourcesRequest, 0..=1),

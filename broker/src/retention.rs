@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use tokio::time::Duration;
 
 use crate::broker::Broker;
@@ -51,20 +52,37 @@ async fn pass(core: &Arc<Core>) -> u64 {
     bytes
 }
 
-/// Moves the log start, durably, then lets the log remove the segments below it.
-pub(crate) async fn trim(core: &Arc<Core>, partition: &Arc<Partition>, start: i64) -> u64 {
-    let key = StateKey::Start(partition.id);
-    if let Err(error) = core.put_state(vec![(key, Some(state::value(&start)))]).await {
-        tracing::warn!(%error, "retention waits: the log takes no records now");
-        return 0;
-    }
+/// As [`move_start`], for retention: what cannot be done now is done at the next pass.
+async fn trim(core: &Arc<Core>, partition: &Arc<Partition>, start: i64) -> u64 {
     let before = partition.ends().bytes;
-    let (trimming, id) = (core.clone(), partition.id);
-    if tokio::task::spawn_blocking(move || trimming.log.trim(id, start)).await.is_err() {
+    if let Err(error) = move_start(core, partition, start).await {
+        tracing::warn!(%error, "retention waits: the log takes no records now");
         return 0;
     }
     let freed = before.saturating_sub(partition.ends().bytes);
     tracing::info!(topic = %partition.topic, partition = partition.index(),
         log_start_offset = start, freed_bytes = freed, "retention removed old segments");
     freed
+}
+
+/// Moves the log start up, durably, then lets the log remove the segments below it. One move at a
+/// time, so that the record of a lower start never follows that of a higher one, and none follows
+/// the topic's deletion.
+pub(crate) async fn move_start(
+    core: &Arc<Core>,
+    partition: &Arc<Partition>,
+    start: i64,
+) -> Result<(), ResponseError> {
+    let _changing = core.changing_topics().await;
+    if core.topics.by_id(partition.id.topic_id).is_none() {
+        return Err(ResponseError::UnknownTopicOrPartition);
+    }
+    if start <= partition.ends().log_start_offset {
+        return Ok(());
+    }
+    let key = StateKey::Start(partition.id);
+    core.put_state(vec![(key, Some(state::value(&start)))]).await?;
+    let (trimming, id) = (core.clone(), partition.id);
+    let trimmed = tokio::task::spawn_blocking(move || trimming.log.trim(id, start)).await;
+    trimmed.map_err(|_| ResponseError::KafkaStorageError)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::BrokerId;
 use uuid::Uuid;
 
 use crate::core::Core;
@@ -49,12 +50,31 @@ pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal
     Ok(TopicRecord { id: Uuid::new_v4(), partitions, configs: wanted.configs.clone() })
 }
 
+/// Whether a partition's replicas can be these: this broker, once. The sentences are Kafka's.
+pub(crate) fn check_replicas(node: BrokerId, replicas: &[BrokerId]) -> Result<(), Refusal> {
+    let assignment = "The manual partition assignment includes";
+    let why = match replicas {
+        [] => format!("{assignment} an empty replica list."),
+        [one] if *one == node => return Ok(()),
+        some => match some.iter().find(|replica| **replica != node) {
+            Some(other) => {
+                format!("{assignment} broker {}, but no such broker is registered.", other.0)
+            }
+            None => format!("{assignment} the broker {} more than once.", node.0),
+        },
+    };
+    refuse(ResponseError::InvalidReplicaAssignment, why)
+}
+
 fn check_count(core: &Core, wanted: i32, now: usize) -> Result<(), Refusal> {
     let count = usize::try_from(wanted).unwrap_or(0);
     if count <= now {
         let why = match now {
-            0 => format!("a topic needs at least 1 partition, not {wanted}"),
-            _ => format!("the topic has {now} partitions; partitions can be added, not removed"),
+            0 => "Number of partitions was set to an invalid non-positive value.".to_owned(),
+            _ if count == now => format!("Topic already has {now} partition(s)."),
+            _ => format!(
+                "The topic currently has {now} partition(s); {wanted} would not be an increase."
+            ),
         };
         return refuse(ResponseError::InvalidPartitions, why);
     }

@@ -37,6 +37,8 @@ pub(crate) async fn handle(
         let mut response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
+        // The message crate's default is an empty text, which is not what Kafka sends.
+        response.error_message = None;
         if let Err((error, why)) = outcome {
             response.error_code = error.code();
             response.error_message = Some(StrBytes::from_string(why));

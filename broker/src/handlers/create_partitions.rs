@@ -47,11 +47,21 @@ async fn grow(
         let why = "a group's partition of __consumer_offsets depends on their number";
         return Err((ResponseError::InvalidPartitions, why.to_owned()));
     }
-    let node = context.node();
-    let assigned = topic.assignments.iter().flatten();
-    if assigned.into_iter().any(|a| a.broker_ids != [node]) {
-        let why = format!("replicas can only be assigned to this broker, {}", node.0);
-        return Err((ResponseError::InvalidReplicaAssignment, why));
+    if let Some(assignments) = &topic.assignments {
+        let now = topic_changes::existing(&context.core, &topic.name)?.partitions.len();
+        let count = usize::try_from(topic.count).unwrap_or(0);
+        // No increase at all is told below.
+        if count > now && assignments.len() != count - now {
+            let why = format!(
+                "Attempted to add {} additional partition(s), but only {} assignment(s) were \
+                 specified.",
+                count - now,
+                assignments.len()
+            );
+            return Err((ResponseError::InvalidReplicaAssignment, why));
+        }
+        let node = context.node();
+        assignments.iter().try_for_each(|a| topic_changes::check_replicas(node, &a.broker_ids))?;
     }
     topic_changes::grow(&context.core, &topic.name, topic.count, validate_only).await
 }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
-use crate::topic_changes::{self, Refusal, Wanted};
+use crate::topic_changes::{self, Refusal, Wanted, refuse};
 
 pub(crate) async fn handle(
     context: &Context,
@@ -76,22 +76,15 @@ async fn create(
 }
 
 fn wanted(context: &Context, topic: &CreatableTopic) -> Result<Wanted, Refusal> {
-    let partitions = if topic.assignments.is_empty() {
-        if !matches!(topic.replication_factor, -1 | 1) {
-            let why = format!(
-                "replication factor {} needs as many brokers; this one stands alone, use 1",
-                topic.replication_factor
-            );
-            return Err((ResponseError::InvalidReplicationFactor, why));
+    let partitions = match topic.assignments.as_slice() {
+        [] => {
+            check_factor(topic.replication_factor)?;
+            (topic.num_partitions != -1).then_some(topic.num_partitions)
         }
-        (topic.num_partitions != -1).then_some(topic.num_partitions)
-    } else {
-        let node = context.node();
-        if topic.assignments.iter().any(|a| a.broker_ids != [node]) {
-            let why = format!("replicas can only be assigned to this broker, {}", node.0);
-            return Err((ResponseError::InvalidReplicaAssignment, why));
+        assignments => {
+            check_assignments(context, topic)?;
+            Some(i32::try_from(assignments.len()).unwrap_or(i32::MAX))
         }
-        Some(i32::try_from(topic.assignments.len()).unwrap_or(i32::MAX))
     };
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
@@ -104,12 +97,50 @@ fn wanted(context: &Context, topic: &CreatableTopic) -> Result<Wanted, Refusal> 
     Ok(Wanted { name: topic.name.to_string(), partitions, configs })
 }
 
+/// The sentences here are Kafka's.
+fn check_factor(factor: i16) -> Result<(), Refusal> {
+    let why = match factor {
+        -1 | 1 => return Ok(()),
+        2.. => format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of \
+             {factor} cannot be reached because only 1 broker(s) are registered."
+        ),
+        _ => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
+    };
+    refuse(ResponseError::InvalidReplicationFactor, why)
+}
+
+fn check_assignments(context: &Context, topic: &CreatableTopic) -> Result<(), Refusal> {
+    let specified = "A manual partition assignment was specified, but";
+    if topic.replication_factor != -1 {
+        let why = format!("{specified} replication factor was not set to -1.");
+        return refuse(ResponseError::InvalidRequest, why);
+    }
+    if topic.num_partitions != -1 {
+        let why = format!("{specified} numPartitions was not set to -1.");
+        return refuse(ResponseError::InvalidRequest, why);
+    }
+    let mut indexes: Vec<i32> = topic.assignments.iter().map(|a| a.partition_index).collect();
+    indexes.sort_unstable();
+    if indexes.windows(2).any(|pair| pair[0] == pair[1]) {
+        let why = "Found multiple manual partition assignments for one partition";
+        return refuse(ResponseError::InvalidReplicaAssignment, why);
+    }
+    if !indexes.iter().zip(0..).all(|(index, place)| *index == place) {
+        let why = "partitions should be a consecutive 0-based integer sequence";
+        return refuse(ResponseError::InvalidReplicaAssignment, why);
+    }
+    let node = context.node();
+    topic.assignments.iter().try_for_each(|a| topic_changes::check_replicas(node, &a.broker_ids))
+}
+
 fn result(
     context: &Context,
     topic: &CreatableTopic,
     outcome: Result<Created, Refusal>,
 ) -> CreatableTopicResult {
-    let mut result = CreatableTopicResult::default().with_name(topic.name.clone());
+    let mut result =
+        CreatableTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
     let version = context.version;
     match outcome {
         Ok(created) => {

@@ -25,9 +25,30 @@ pub(crate) async fn handle(
 ) -> Result<DeleteTopicsResponse, Close> {
     let named = request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let stated = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id));
-    let mut responses = Vec::new();
-    for (name, id) in named.chain(stated) {
-        responses.push(delete(context, name, id).await);
+    let asked: Vec<(Option<TopicName>, Uuid)> = named.chain(stated).collect();
+    let mut responses = Vec::with_capacity(asked.len());
+    for (name, id) in &asked {
+        let twice = asked.iter().filter(|other| *other == &(name.clone(), *id)).count() > 1;
+        let malformed = match name {
+            Some(_) if !id.is_nil() => "You may not specify both topic name and topic id.",
+            None if id.is_nil() => "Neither topic name nor id were specified.",
+            Some(_) if twice => "Duplicate topic name.",
+            None if twice => "Duplicate topic id.",
+            _ => {
+                responses.push(delete(context, name.clone(), *id).await);
+                continue;
+            }
+        };
+        let mut result = DeletableTopicResult::default()
+            .with_name(name.clone())
+            .with_error_code(ResponseError::InvalidRequest.code());
+        if context.version >= 5 {
+            result.error_message = Some(StrBytes::from_static_str(malformed));
+        }
+        if context.version >= 6 {
+            result.topic_id = *id;
+        }
+        responses.push(result);
     }
     Ok(DeleteTopicsResponse::default().with_responses(responses))
 }
