@@ -153,9 +153,14 @@ def kafka(version):
     return folder, problem
 
 
-def debian_packages():
-    """Programs that are missing, from Debian's packages where we may install them."""
-    missing = sorted({package for program, package in DEBIAN.items() if not shutil.which(program)})
+def there(thing):
+    """Whether this program is on the PATH, or this file exists."""
+    return Path(thing).exists() if thing.startswith("/") else shutil.which(thing)
+
+
+def debian_packages(table=DEBIAN):
+    """Programs and files that are missing, from Debian's packages where we may install them."""
+    missing = sorted({package for thing, package in table.items() if not there(thing)})
     if not missing or not shutil.which("apt-get") or os.geteuid() != 0:
         return None
     say(f"Debian packages: {' '.join(missing)}")

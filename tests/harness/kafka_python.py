@@ -1,0 +1,154 @@
+"""kafka-python's own integration tests, as its source archive carries them: fetched, run.
+
+A slice is one test function, in a process of its own. Left out are the modules of SASL and SSL:
+they insist on starting brokers from a Kafka installation. The archive lacks `test/service.py`, the
+class that starts those; ours knows brokers that run already, which is all that `KAFKA_URI` needs.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+from . import provision
+
+PACKAGE = "kafka-python"
+VERSION = "3.0.12"
+SHA256 = "4ccda3616b9aa5c353d74a97f2770d6cd1b950890d77ab0e8890e09a48eeed65"
+MODULES = ("admin", "consumer", "producer")
+REQUIREMENTS = provision.TESTS / "requirements-foreign.txt"
+TEST_SECONDS_MAX = 120
+SERVICE = '''"""In place of the file that the source archive leaves out."""
+
+
+class ExternalService:
+    def __init__(self, host, port):
+        self.host, self.port = host, port
+
+    def stop(self):
+        pass
+
+
+class SpawnedService:
+    def __init__(self, *_):
+        raise RuntimeError("this copy of the tests starts no broker")
+'''
+
+
+def provide():
+    """The folder with the tests, and None or one sentence why it is not there."""
+    key = provision.key_of(VERSION, SHA256, SERVICE)
+    folder = provision.CACHE / f"kafka-python-{VERSION}-{key}"
+    _, problem = provision.venv("foreign", REQUIREMENTS)
+    if problem or (folder / "complete").exists():
+        return folder, problem
+    provision.say(f"kafka-python {VERSION} and its tests into {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    problem = provision.attempt(
+        [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+         "--no-binary", PACKAGE, "-d", str(folder), f"{PACKAGE}=={VERSION}"]
+    )
+    if problem:
+        return folder, problem
+    archive = next(folder.glob("*.tar.gz"))
+    if provision.digest(archive) != SHA256:
+        return folder, f"{archive.name} has sha256 {provision.digest(archive)}, not {SHA256}"
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    tests = sources(folder) / "test"
+    # The standard library has a package of this name, which would win over a folder without this.
+    (tests / "__init__.py").touch()
+    (tests / "service.py").write_text(SERVICE)
+    (folder / "complete").touch()
+    return folder, None
+
+
+def sources(folder):
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def slices(folder):
+    """{scenario: {function: [test]}}; which parameters a function has, its report will tell."""
+    found = {}
+    for module in MODULES:
+        path = sources(folder) / "test" / "integration" / f"test_{module}_integration.py"
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M):
+            found[f"{module}:{name}"] = [f"{module}:{name}"]
+    return {"default": found}
+
+
+def results_name(full, protocol):
+    return "kafka-python"
+
+
+def properties(scenario):
+    """As the suite's own template, servers/resources/default/kafka.properties."""
+    return {
+        "num.partitions": "4",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+
+
+def run(folder, broker, name, scenario="default", full=False, protocol="classic"):
+    """Runs one slice; {test: {state, seconds, reason}}."""
+    work = Path(tempfile.mkdtemp(prefix="kafka-python-"))
+    try:
+        return run_in(work, folder, broker, name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def run_in(work, folder, broker, name):
+    module, function = name.split(":")
+    python, _ = provision.venv("foreign", REQUIREMENTS)
+    report = work / "report.xml"
+    command = [
+        str(python), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
+        f"--timeout={TEST_SECONDS_MAX}", "--timeout-method=signal", f"--junitxml={report}",
+        "-W", "ignore::DeprecationWarning",
+        f"test/integration/test_{module}_integration.py::{function}",
+    ]
+    environment = {
+        **os.environ,
+        "KAFKA_URI": f"kafka://{broker.bootstrap}",
+        "KAFKA_VERSION": "4.3.0",
+        "KAFKA_ROOT": str(work),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    with open(broker.folder / f"kafka-python-{module}-{function}.log", "wb") as said:
+        try:
+            ended = subprocess.run(
+                command, cwd=sources(folder), env=environment, stdin=subprocess.DEVNULL,
+                stdout=said, stderr=subprocess.STDOUT, timeout=10 * TEST_SECONDS_MAX,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            ended = f"more than {10 * TEST_SECONDS_MAX} s"
+    outcome = read_report(report, module)
+    if not outcome:
+        outcome[name] = {"state": "failed", "seconds": 0,
+                         "reason": f"no report; the process ended with {ended}"}
+    return outcome
+
+
+def read_report(report, module):
+    outcome = {}
+    if not report.exists():
+        return outcome
+    for case in xml.parse(report).getroot().iter("testcase"):
+        state, reason = "passed", ""
+        for tag, meaning in (("skipped", "skipped"), ("failure", "failed"), ("error", "failed")):
+            found = case.find(tag)
+            if found is not None:
+                state = meaning
+                reason = " ".join((found.get("message") or "").split())[:300]
+        outcome[f"{module}:{case.get('name')}"] = {
+            "state": state, "seconds": round(float(case.get("time")), 1), "reason": reason,
+        }
+    return outcome
