@@ -55,6 +55,8 @@ pub(crate) struct Core {
     checkpoints: std::sync::Mutex<HashMap<String, Bytes>>,
     /// One change of access rules at a time; held across their records' sync.
     pub rule_changes: AsyncMutex<()>,
+    /// One change of users at a time; held across its record's sync.
+    pub user_changes: AsyncMutex<()>,
     /// One change of topics at a time; held across its state record's sync.
     topic_changes: AsyncMutex<()>,
     producer_ids: AsyncMutex<ProducerIds>,
@@ -169,6 +171,7 @@ impl Core {
             state,
             checkpoints: std::sync::Mutex::new(restored.checkpoints),
             rule_changes: AsyncMutex::default(),
+            user_changes: AsyncMutex::default(),
             topic_changes: AsyncMutex::default(),
             producer_ids: AsyncMutex::new(ProducerIds {
                 next: restored.producer_ids_next,

@@ -194,6 +194,12 @@ pub(crate) const APIS: &[Api] = &[
         left_out = &["replicas can only stay where they are: there is one broker"]
     ),
     api!(list_partition_reassignments::ListPartitionReassignmentsRequest, 0..=0),
+    api!(describe_user_scram_credentials::DescribeUserScramCredentialsRequest, 0..=0),
+    api!(
+        alter_user_scram_credentials::AlterUserScramCredentialsRequest,
+        0..=0,
+        left_out = &["users of the configuration file are UNACCEPTABLE_CREDENTIAL"]
+    ),
     api!(
         describe_quorum::DescribeQuorumRequest,
         0..=2,

@@ -3,7 +3,6 @@
 use super::plain::{self, PlainError};
 use super::scram::{AwaitingProof, ClientFirst, ScramError};
 use super::users::Users;
-use super::verifier::Hash;
 use super::{Mechanism, WRONG_PASSWORD};
 
 /// What comes of a client's message.
@@ -55,10 +54,8 @@ impl SaslExchange {
 
     /// One message of the client. May cost milliseconds of CPU: not for async threads.
     pub fn respond(&mut self, users: &Users, message: &[u8]) -> Step {
-        let hash = match self.mechanism {
-            Mechanism::Plain => return self.plain(users, message),
-            Mechanism::ScramSha256 => Hash::Sha256,
-            Mechanism::ScramSha512 => Hash::Sha512,
+        let Some(hash) = self.mechanism.hash() else {
+            return self.plain(users, message);
         };
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun => match ClientFirst::parse(message) {

@@ -17,18 +17,26 @@ mod verifier;
 
 pub use exchange::{SaslExchange, Step};
 pub use users::{UserRecord, Users};
-pub use verifier::Verifier;
+pub use verifier::{Hash, Verifier};
 
 /// What a client is told when its login fails, in Kafka's words; the same for an unknown user.
 pub const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
 
-/// Whether a user of this name and password can exist; else why not.
-pub fn may_be_user(name: &str, password: &str) -> Result<(), &'static str> {
+/// Whether a user of this name can exist; else why not.
+pub fn may_be_named(name: &str) -> Result<(), &'static str> {
     const NAME_BYTES_MAX: usize = 255;
     match () {
         () if name.is_empty() => Err("a user needs a name"),
         () if name.len() > NAME_BYTES_MAX => Err("a user's name has at most 255 bytes"),
         () if name.chars().any(char::is_control) => Err("a user's name has no control characters"),
+        () => Ok(()),
+    }
+}
+
+/// Whether a user of this name and password can exist; else why not.
+pub fn may_be_user(name: &str, password: &str) -> Result<(), &'static str> {
+    may_be_named(name)?;
+    match () {
         () if password.is_empty() => {
             Err("a user needs a password: clients cannot send an empty one")
         }
@@ -55,6 +63,15 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+
+    /// The hash of a SCRAM mechanism.
+    pub const fn hash(self) -> Option<Hash> {
+        match self {
+            Self::Plain => None,
+            Self::ScramSha256 => Some(Hash::Sha256),
+            Self::ScramSha512 => Some(Hash::Sha512),
         }
     }
 

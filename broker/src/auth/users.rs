@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Mechanism;
 use super::verifier::{Hash, Verifier};
 use crate::config::ConfigUser;
 
@@ -18,21 +19,22 @@ use crate::config::ConfigUser;
 /// many clients log in at once or somebody guesses passwords.
 const DERIVATIONS_MAX: usize = 2;
 
-/// Value of a `user:<name>` record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Value of a `user:<name>` record: at least one of the two. A password set here gives both; a
+/// client of AlterUserScramCredentials makes one at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRecord {
-    #[serde(rename = "SCRAM-SHA-256")]
-    pub sha256: Verifier,
-    #[serde(rename = "SCRAM-SHA-512")]
-    pub sha512: Verifier,
+    #[serde(rename = "SCRAM-SHA-256", default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Verifier>,
+    #[serde(rename = "SCRAM-SHA-512", default, skip_serializing_if = "Option::is_none")]
+    pub sha512: Option<Verifier>,
 }
 
 impl UserRecord {
     /// Costs milliseconds: call it on a blocking thread.
     pub fn derive(password: &str) -> Self {
         Self {
-            sha256: Verifier::derive(Hash::Sha256, password),
-            sha512: Verifier::derive(Hash::Sha512, password),
+            sha256: Some(Verifier::derive(Hash::Sha256, password)),
+            sha512: Some(Verifier::derive(Hash::Sha512, password)),
         }
     }
 
@@ -42,17 +44,32 @@ impl UserRecord {
 
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
         let record: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if record.sha256.is_sound(Hash::Sha256) && record.sha512.is_sound(Hash::Sha512) {
+        let sound = |hash| record.verifier(hash).is_none_or(|verifier| verifier.is_sound(hash));
+        if record.is_empty() {
+            Err("it holds no verifier".to_owned())
+        } else if sound(Hash::Sha256) && sound(Hash::Sha512) {
             Ok(record)
         } else {
             Err("a verifier has a wrong length or an absurd number of iterations".to_owned())
         }
     }
 
-    fn verifier(&self, hash: Hash) -> &Verifier {
+    /// Nobody could log in by it.
+    pub fn is_empty(&self) -> bool {
+        self.sha256.is_none() && self.sha512.is_none()
+    }
+
+    pub fn verifier(&self, hash: Hash) -> Option<&Verifier> {
         match hash {
-            Hash::Sha256 => &self.sha256,
-            Hash::Sha512 => &self.sha512,
+            Hash::Sha256 => self.sha256.as_ref(),
+            Hash::Sha512 => self.sha512.as_ref(),
+        }
+    }
+
+    pub fn set(&mut self, hash: Hash, verifier: Option<Verifier>) {
+        match hash {
+            Hash::Sha256 => self.sha256 = verifier,
+            Hash::Sha512 => self.sha512 = verifier,
         }
     }
 }
@@ -149,6 +166,26 @@ impl Users {
         self.read().configured.contains_key(name)
     }
 
+    /// What is stored for a user; nothing for one of the configuration.
+    pub fn stored(&self, name: &str) -> Option<UserRecord> {
+        self.read().stored.get(name).cloned()
+    }
+
+    /// Names of stored users, sorted.
+    pub fn stored_names(&self) -> Vec<String> {
+        self.read().stored.keys().cloned().collect()
+    }
+
+    /// How a user may log in: PLAIN always, SCRAM with each hash that there is a verifier of.
+    pub fn mechanisms(&self, name: &str) -> Vec<Mechanism> {
+        let known = self.read();
+        let Some(record) = known.get(name) else { return Vec::new() };
+        let may = |mechanism: &Mechanism| {
+            mechanism.hash().is_none_or(|hash| record.verifier(hash).is_some())
+        };
+        Mechanism::ALL.into_iter().filter(may).collect()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.read().get(name).is_some()
     }
@@ -174,7 +211,8 @@ impl Users {
 
     /// Is this the user's password? A wrong one and an unknown user take the same milliseconds.
     pub fn check_plain(&self, name: &str, password: &str) -> bool {
-        let (verifier, known) = self.verifier(Hash::Sha256, name);
+        let hash = self.plain_hash(name);
+        let (verifier, known) = self.verifier(hash, name);
         let digest = self.digest(&verifier, name, password);
         let before = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +222,7 @@ impl Users {
             return true;
         }
         // The derivation comes first: `known` must not decide whether it is paid for.
-        let right = verifier.matches(Hash::Sha256, password) && known;
+        let right = verifier.matches(hash, password) && known;
         if right {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             remembered.insert(name.to_owned(), digest);
@@ -192,13 +230,22 @@ impl Users {
         right
     }
 
-    /// The verifier to check this user by, and whether there is such a user.
+    /// The verifier to check this user by, and whether the user has one of this hash.
     pub(super) fn verifier(&self, hash: Hash, name: &str) -> (Verifier, bool) {
         let nobody = Verifier::nobody(hash, &self.secret, name);
         let known = self.read();
-        match known.get(name) {
-            Some(record) => (record.verifier(hash).clone(), true),
+        match known.get(name).and_then(|record| record.verifier(hash)) {
+            Some(verifier) => (verifier.clone(), true),
             None => (nobody, false),
+        }
+    }
+
+    /// By which verifier a password in clear is checked: whichever there is.
+    fn plain_hash(&self, name: &str) -> Hash {
+        let known = self.read();
+        match known.get(name) {
+            Some(UserRecord { sha256: None, sha512: Some(_) }) => Hash::Sha512,
+            _ => Hash::Sha256,
         }
     }
 
@@ -241,6 +288,23 @@ mod tests {
         assert!(users.check_plain("alice", "secret"), "the remembered one");
         assert!(!users.check_plain("alice", "Secret"));
         assert!(!users.check_plain("bob", "secret"));
+    }
+
+    #[test]
+    fn a_user_with_one_verifier_logs_in_by_it_and_by_plain() {
+        for (hash, other) in [(Hash::Sha256, Hash::Sha512), (Hash::Sha512, Hash::Sha256)] {
+            let mut record = UserRecord::default();
+            record.set(hash, Some(Verifier::derive(hash, "secret")));
+            let json = record.to_json();
+            let users =
+                Users::load([("alice".to_owned(), json), ("bob".to_owned(), b"{}".to_vec())]);
+            assert!(users.check_plain("alice", "secret") && !users.check_plain("alice", "wrong"));
+            assert!(users.verifier(hash, "alice").1 && !users.verifier(other, "alice").1);
+            assert!(!users.contains("bob"));
+            let names: Vec<_> = users.mechanisms("alice").iter().map(|m| m.name()).collect();
+            let scram = if hash == Hash::Sha256 { "SCRAM-SHA-256" } else { "SCRAM-SHA-512" };
+            assert_eq!(names, ["PLAIN", scram]);
+        }
     }
 
     #[test]

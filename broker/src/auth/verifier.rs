@@ -109,9 +109,14 @@ impl Verifier {
     /// As Kafka does, the password's UTF-8 is taken as it is, without SASLprep.
     pub fn derive_with(hash: Hash, password: &str, salt: Vec<u8>, iterations: u32) -> Self {
         let salted = hash.salted_password(password, &salt, iterations);
-        let client_key = hash.hmac(&salted, b"Client Key");
+        Self::of_salted(hash, &salted, salt, iterations)
+    }
+
+    /// From what a client derived of a password that the broker never sees.
+    pub fn of_salted(hash: Hash, salted: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+        let client_key = hash.hmac(salted, b"Client Key");
         let stored_key = hash.digest(&client_key);
-        let server_key = hash.hmac(&salted, b"Server Key");
+        let server_key = hash.hmac(salted, b"Server Key");
         Self { salt, iterations, stored_key, server_key }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::local::{Local, refused};
 use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
 use crate::acl::{Operation, Resource};
-use crate::auth::{Mechanism, UserRecord, may_be_user};
+use crate::auth::{UserRecord, may_be_user};
 use crate::client::Client;
 use crate::core::Core;
 use crate::state::StateKey;
@@ -75,11 +75,14 @@ impl Admin for Local {
     }
 
     async fn users(&self) -> Result<Vec<UserInfo>> {
-        let mechanisms: Vec<String> = Mechanism::ALL.iter().map(|m| m.name().to_owned()).collect();
         let core = self.broker.core();
         self.may(&core, Operation::Describe, Resource::Cluster)?;
         let names = core.users.list().into_iter();
-        Ok(names.map(|name| UserInfo { name, mechanisms: mechanisms.clone() }).collect())
+        let users = names.map(|name| {
+            let mechanisms = core.users.mechanisms(&name).into_iter();
+            UserInfo { mechanisms: mechanisms.map(|m| m.name().to_owned()).collect(), name }
+        });
+        Ok(users.collect())
     }
 
     async fn set_user(&self, name: &str, password: &str) -> Result<()> {
@@ -91,6 +94,7 @@ impl Admin for Local {
         // Deriving the verifiers costs milliseconds of CPU.
         let made = tokio::task::spawn_blocking(move || UserRecord::derive(&secret)).await;
         let record = made.map_err(|e| ClientError::Refused(e.to_string()))?;
+        let _changing = core.user_changes.lock().await;
         let key = StateKey::User(name.to_owned());
         let written = core.put_state(vec![(key, Some(record.to_json().into()))]).await;
         written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
@@ -102,6 +106,7 @@ impl Admin for Local {
         let core = self.broker.core();
         self.may(&core, Operation::Alter, Resource::Cluster)?;
         refuse_configured(&core, name)?;
+        let _changing = core.user_changes.lock().await;
         if !core.users.contains(name) {
             return Err(ClientError::Refused(format!("there is no user {name:?}")));
         }
