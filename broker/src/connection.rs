@@ -24,7 +24,7 @@ use crate::dispatch::{self, Close, Rejected};
 use crate::limits;
 use crate::partition::lock;
 use crate::reply::Reply;
-use crate::session::{Login, Session};
+use crate::session::Session;
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
@@ -157,8 +157,7 @@ where
     }
 
     fn patience(&self) -> Duration {
-        let waiting_for_login = matches!(&*lock(&self.session.login), Login::Wanted(_));
-        if waiting_for_login {
+        if lock(&self.session.login).is_wanted() {
             return limits::LOGIN_TIME_MAX;
         }
         Duration::from_millis(
@@ -333,9 +332,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let announced = i32::from_be_bytes(length);
         let config = broker.config();
         let limits = &config.limits;
-        let (max, key) = match &*lock(&session.login) {
-            Login::Wanted(_) => (limits.login_request_bytes_max, "sasl.server.max.receive.size"),
-            Login::Done { .. } => (limits.request_bytes_max, "socket.request.max.bytes"),
+        let (max, key) = match lock(&session.login).is_wanted() {
+            true => (limits.login_request_bytes_max, "sasl.server.max.receive.size"),
+            false => (limits.request_bytes_max, "socket.request.max.bytes"),
         };
         match usize::try_from(announced) {
             Ok(bytes) if bytes <= max => Ok(bytes),

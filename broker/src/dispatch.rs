@@ -18,7 +18,7 @@ use crate::client::Principal;
 use crate::diagnose;
 use crate::handlers::{self, Context, api_versions, sasl_authenticate};
 use crate::reply::Reply;
-use crate::session::Session;
+use crate::session::{Session, Standing};
 
 /// Why a request gets no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,12 +167,7 @@ pub(crate) const APIS: &[Api] = &[
             "on other systems than Unix TotalBytes and UsableBytes are -1",
         ]
     ),
-    api!(
-        sasl_authenticate::SaslAuthenticateRequest,
-        0..=2,
-        before_login = true,
-        left_out = &["logging in again (KIP-368): a login lasts as long as its connection"]
-    ),
+    api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
     api!(create_partitions::CreatePartitionsRequest, 0..=3),
     api!(
         delete_groups::DeleteGroupsRequest,
@@ -289,11 +284,7 @@ pub(crate) fn dispatch(
         let evidence = format!("{name} {version} was sent; {oldest} to {newest} are served");
         return rejected(diagnose::UNSUPPORTED_VERSION, evidence);
     }
-    let principal = session.principal();
-    if !api.before_login && principal.is_none() {
-        let evidence = format!("{} came before a SASL login was complete", api.name);
-        return rejected(diagnose::NO_SASL_ON_SASL_LISTENER, evidence);
-    }
+    let principal = caller(session, api)?;
     let (header, body) = RequestHeader::parse(&frame).or_else(|e| {
         rejected(diagnose::UNDECODABLE_REQUEST, format!("the header of {}: {e}", api.name))
     })?;
@@ -301,7 +292,7 @@ pub(crate) fn dispatch(
         broker: broker.clone(),
         core: broker.core(),
         session: session.clone(),
-        principal: principal.unwrap_or_else(Principal::anonymous),
+        principal,
         client_id: header.client_id.unwrap_or_default(),
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },
@@ -314,6 +305,24 @@ pub(crate) fn dispatch(
         return rejected(diagnose::UNDECODABLE_REQUEST, format!("{} {version}: {e}", api.name));
     }
     Ok(Accepted { api, answer: (api.handler)(context, body) })
+}
+
+/// Who asks, if this may be asked now.
+fn caller(session: &Session, api: &Api) -> Result<Principal, Rejected> {
+    let logs_in = [ApiKey::SaslHandshake as i16, ApiKey::SaslAuthenticate as i16];
+    match session.standing() {
+        Standing::LoggedIn(principal) => Ok(principal),
+        Standing::NotYet if api.before_login => Ok(Principal::anonymous()),
+        Standing::NotYet => {
+            let evidence = format!("{} came before a SASL login was complete", api.name);
+            rejected(diagnose::NO_SASL_ON_SASL_LISTENER, evidence)
+        }
+        Standing::Expired if logs_in.contains(&api.key) => Ok(Principal::anonymous()),
+        Standing::Expired => {
+            let evidence = format!("{} came when the login had expired", api.name);
+            rejected(diagnose::SESSION_EXPIRED, evidence)
+        }
+    }
 }
 
 fn peek(frame: &[u8]) -> Option<(i16, i16)> {

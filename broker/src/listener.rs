@@ -13,7 +13,7 @@ use crate::config::{Config, Listener, SecurityProtocol};
 use crate::connection::{self, Place};
 use crate::diagnose;
 use crate::limits;
-use crate::session::{Login, Session};
+use crate::session::{Identity, Login, Session};
 use crate::tls;
 
 /// A listener with its socket, and its certificate if it has one.
@@ -150,7 +150,7 @@ fn session(
         SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl => Login::Wanted(None),
         SecurityProtocol::Plaintext | SecurityProtocol::Ssl => {
             let principal = certified.unwrap_or_else(Principal::anonymous).at(peer.ip());
-            Login::Done { principal, expires_at_ms: None }
+            Login::Done(Identity::without_login(principal))
         }
     };
     Arc::new(Session {

@@ -2,19 +2,71 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use crate::auth::SaslExchange;
+use crate::auth::{Mechanism, SaslExchange};
 use crate::client::Principal;
 use crate::config::Listener;
-use crate::core::now_ms;
 use crate::partition::lock;
+
+/// KIP-368: a connection may log in again at most so often.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) enum Login {
     /// SASL is wanted here and has not been completed; the exchange, once a mechanism is chosen.
     Wanted(Option<SaslExchange>),
-    /// `expires_at_ms`: `connections.max.reauth.ms` later, if that is set.
-    Done { principal: Principal, expires_at_ms: Option<i64> },
+    Done(Identity),
+    /// Logged in, and logging in again (KIP-368). Until that is done nothing else is answered. No
+    /// exchange: it is being worked on.
+    Again(Identity, Option<SaslExchange>),
+}
+
+/// Who logged in, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub principal: Principal,
+    /// `None` on a listener without login.
+    pub mechanism: Option<Mechanism>,
+    /// `connections.max.reauth.ms` after the login, if that is set.
+    pub expires_at: Option<Instant>,
+    /// When the last login on top of the first one began.
+    pub again_at: Option<Instant>,
+}
+
+/// Whether requests are answered.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    LoggedIn(Principal),
+    NotYet,
+    /// The session's time is over: only a new login is answered.
+    Expired,
+}
+
+impl Identity {
+    /// On a listener without login.
+    pub(crate) fn without_login(principal: Principal) -> Self {
+        Self { principal, mechanism: None, expires_at: None, again_at: None }
+    }
+
+    pub(crate) fn may_log_in_again(&self) -> bool {
+        self.mechanism.is_some() && self.again_at.is_none_or(|at| at.elapsed() >= AGAIN_AFTER)
+    }
+}
+
+impl Login {
+    /// The place of the exchange that goes on now, if a login does.
+    pub(crate) fn exchange(&mut self) -> Option<&mut Option<SaslExchange>> {
+        match self {
+            Self::Wanted(exchange) | Self::Again(_, exchange) => Some(exchange),
+            Self::Done(_) => None,
+        }
+    }
+
+    /// Whether this connection has to log in before anything else.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Done(_))
+    }
 }
 
 pub(crate) struct Session {
@@ -30,13 +82,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn principal(&self) -> Option<Principal> {
+    pub(crate) fn standing(&self) -> Standing {
         match &*lock(&self.login) {
-            Login::Done { principal, expires_at_ms } => {
-                let expired = expires_at_ms.is_some_and(|at| now_ms() >= at);
-                (!expired).then(|| principal.clone())
-            }
-            Login::Wanted(_) => None,
+            Login::Done(identity) => match identity.expires_at {
+                Some(at) if Instant::now() > at => Standing::Expired,
+                _ => Standing::LoggedIn(identity.principal.clone()),
+            },
+            Login::Wanted(_) | Login::Again(..) => Standing::NotYet,
         }
     }
 

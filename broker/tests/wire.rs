@@ -3,6 +3,8 @@
 
 #[path = "wire/access.rs"]
 mod access;
+#[path = "wire/credentials.rs"]
+mod credentials;
 #[path = "wire/login.rs"]
 mod login;
 

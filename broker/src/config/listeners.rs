@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::values::Reader;
 use super::{Secret, keys};
@@ -84,6 +85,8 @@ pub struct Listener {
     pub advertised: Option<(String, u16)>,
     /// Empty unless the protocol has SASL.
     pub mechanisms: Vec<Mechanism>,
+    /// How long a login by each mechanism lasts (`connections.max.reauth.ms`), if not for ever.
+    pub session_lifetimes: Vec<(Mechanism, Duration)>,
     /// There if and only if the protocol has TLS.
     pub tls: Option<TlsSettings>,
 }
@@ -95,6 +98,12 @@ impl Listener {
             Ok(address) => address.is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
+    }
+
+    /// How long a login by this mechanism lasts; `None`: as long as its connection.
+    pub fn session_lifetime(&self, mechanism: Mechanism) -> Option<Duration> {
+        let mut lifetimes = self.session_lifetimes.iter();
+        lifetimes.find(|(of, _)| *of == mechanism).map(|(_, lifetime)| *lifetime)
     }
 
     /// Everybody who reaches it may do everything.
@@ -158,6 +167,7 @@ pub fn resolve(reader: &Reader<'_>) -> (Vec<Listener>, Vec<String>) {
                 .iter()
                 .find(|(at, _)| *at == position)
                 .and_then(|(_, address)| address.clone()),
+            session_lifetimes: session_lifetimes(reader, &point.name, protocol),
             mechanisms: mechanisms(reader, &point.name, protocol),
             tls: tls(reader, &point.name, protocol),
             name: point.name,
@@ -309,6 +319,28 @@ fn mechanisms(reader: &Reader<'_>, name: &str, protocol: SecurityProtocol) -> Ve
         }
     }
     found
+}
+
+/// `listener.name.NAME.MECHANISM.connections.max.reauth.ms`, else without the mechanism, else bare.
+fn session_lifetimes(
+    reader: &Reader<'_>,
+    name: &str,
+    protocol: SecurityProtocol,
+) -> Vec<(Mechanism, Duration)> {
+    const KEY: &str = "connections.max.reauth.ms";
+    if !protocol.sasl() {
+        return Vec::new();
+    }
+    let lifetimes = Mechanism::ALL.into_iter().filter_map(|mechanism| {
+        let own = format!("{name}.{}", mechanism.name());
+        let text = match reader.written_only_for(&own, KEY) {
+            Some(text) => text,
+            None => reader.text_for(name, KEY),
+        };
+        let lifetime_ms = text.parse().ok().filter(|ms| *ms > 0)?;
+        Some((mechanism, Duration::from_millis(lifetime_ms)))
+    });
+    lifetimes.collect()
 }
 
 fn tls(reader: &Reader<'_>, name: &str, protocol: SecurityProtocol) -> Option<TlsSettings> {

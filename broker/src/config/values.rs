@@ -307,6 +307,13 @@ impl<'a> Reader<'a> {
         own.or_else(|| self.written_at(name, name))
     }
 
+    /// As [`Self::written_for`], without the bare key: `listener` may be a listener and a mechanism.
+    pub fn written_only_for(&self, listener: &str, name: &'static str) -> Option<String> {
+        let prefixed = format!("listener.name.{}.{name}", listener.to_lowercase());
+        let key = self.entry_key(&prefixed)?;
+        self.written_at(&key, name).map(|(_, value)| value)
+    }
+
     /// As [`Self::written_for`], with the table's default behind it.
     pub fn text_for(&self, listener: &str, name: &'static str) -> String {
         let default = || keys::used_key(name).default.unwrap_or_default().to_owned();

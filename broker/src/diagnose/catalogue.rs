@@ -26,6 +26,7 @@ pub const OVERSIZED_FRAME: &str = "oversized-frame";
 pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
 pub const UNSUPPORTED_VERSION: &str = "unsupported-version";
 pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
+pub const SESSION_EXPIRED: &str = "session-expired";
 pub const NOT_AUTHORISED: &str = "not-authorised";
 
 pub const CATALOGUE: &[Diagnosis] = &[
@@ -176,6 +177,17 @@ pub const CATALOGUE: &[Diagnosis] = &[
         how_to_fix: "Look for a program that opens connections and does not close them (one \
                      producer for each message is the usual one). If all are needed, raise the \
                      bound.",
+    },
+    Diagnosis {
+        id: SESSION_EXPIRED,
+        title: "The login has expired",
+        what_happened: "A login lasts for connections.max.reauth.ms here. The client did not log \
+                        in again before that and sent another request, so the connection was \
+                        closed. A client that knows KIP-368 logs in again by itself; an older one \
+                        connects anew.",
+        how_to_fix: "Nothing, if the client went on with a new connection. If the breaks hurt, \
+                     use a newer client library, or make connections.max.reauth.ms longer; 0 lets \
+                     a login last as long as its connection.",
     },
     Diagnosis {
         id: NOT_AUTHORISED,

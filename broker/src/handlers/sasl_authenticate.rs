@@ -3,18 +3,22 @@
 //! - One message of the login that SaslHandshake began. A failure carries a sentence, which Java
 //!   and librdkafka print; it is the same for an unknown user and a wrong password.
 //! - After a failure the connection can do nothing any more; clients close it.
-//! - v1 (KIP-368) carries a session lifetime: 0, a login lasts as long as its connection. v2 is
-//!   flexible.
+//! - v1 (KIP-368) carries a session lifetime, `connections.max.reauth.ms` of the listener and
+//!   mechanism; 0: a login lasts as long as its connection. Logging in again on a live connection
+//!   starts the time anew; principal and mechanism stay what they were. After the time nothing but
+//!   a new login is answered. v2 is flexible.
 //! - Passwords are derived on a blocking thread, a few at a time.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use std::sync::Arc;
-
-use crate::auth::{SaslExchange, Step};
+use crate::auth::{Mechanism, SaslExchange, Step};
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::diagnose;
@@ -22,7 +26,10 @@ use crate::dispatch::{Answer, Close};
 use crate::handlers::Context;
 use crate::partition::lock;
 use crate::reply::Reply;
-use crate::session::{Login, Session};
+use crate::session::{Identity, Login, Session};
+
+/// What the client gets: bytes and a lifetime in milliseconds, or an error with a sentence.
+type Told = Result<(Bytes, i64), (ResponseError, Cow<'static, str>)>;
 
 pub(crate) async fn handle(
     context: &Context,
@@ -30,17 +37,20 @@ pub(crate) async fn handle(
 ) -> Result<SaslAuthenticateResponse, Close> {
     let response = SaslAuthenticateResponse::default();
     Ok(match advance(context, request.auth_bytes).await? {
-        Ok(bytes) => response.with_auth_bytes(bytes),
+        Ok((bytes, _)) if context.version < 1 => response.with_auth_bytes(bytes),
+        Ok((bytes, lifetime_ms)) => {
+            response.with_auth_bytes(bytes).with_session_lifetime_ms(lifetime_ms)
+        }
         Err((error, message)) => response
             .with_error_code(error.code())
-            .with_error_message(Some(StrBytes::from_static_str(message))),
+            .with_error_message(Some(StrBytes::from_string(message.into_owned()))),
     })
 }
 
 /// The answer to a frame that is a bare token; `None` if it is a request like any other.
 pub(crate) fn bare_token(broker: &Broker, session: &Arc<Session>, token: &Bytes) -> Option<Answer> {
-    match &*lock(&session.login) {
-        Login::Wanted(Some(exchange)) if exchange.is_bare() => {}
+    match lock(&session.login).exchange() {
+        Some(Some(exchange)) if exchange.is_bare() => {}
         _ => return None,
     }
     let context = Context {
@@ -55,7 +65,7 @@ pub(crate) fn bare_token(broker: &Broker, session: &Arc<Session>, token: &Bytes)
     let token = token.clone();
     Some(Box::pin(async move {
         match advance(&context, token).await? {
-            Ok(bytes) => Ok(Reply::bare(bytes)),
+            Ok((bytes, _)) => Ok(Reply::bare(bytes)),
             // The bare form has no place for an error: the connection is closed.
             Err(_) => Err(Close::Diagnosed),
         }
@@ -63,48 +73,94 @@ pub(crate) fn bare_token(broker: &Broker, session: &Arc<Session>, token: &Bytes)
 }
 
 /// One step of the login; the inner error goes to the client.
-async fn advance(
-    context: &Context,
-    message: Bytes,
-) -> Result<Result<Bytes, (ResponseError, &'static str)>, Close> {
-    let exchange = match &mut *lock(&context.session.login) {
-        Login::Wanted(exchange) => exchange.take(),
-        Login::Done { .. } => None,
-    };
+async fn advance(context: &Context, message: Bytes) -> Result<Told, Close> {
+    let exchange = lock(&context.session.login).exchange().and_then(Option::take);
     let Some(exchange) = exchange else {
         context.odd(diagnose::MALFORMED_LOGIN, "SaslAuthenticate came without a SaslHandshake");
-        return Ok(Err((
-            ResponseError::IllegalSaslState,
-            "SaslAuthenticate request received without a SaslHandshake before it",
-        )));
+        let why = "SaslAuthenticate request received without a SaslHandshake before it";
+        return Ok(Err((ResponseError::IllegalSaslState, why.into())));
     };
+    if let Some(why) = other_mechanism(context, exchange.mechanism()) {
+        return Ok(refuse(context, exchange, why));
+    }
     let (exchange, step) = respond(context, exchange, message).await?;
-    let mechanism = exchange.mechanism().name();
-    let mut login = lock(&context.session.login);
+    let mechanism = exchange.mechanism();
     match step {
         Step::Continue(bytes) => {
-            *login = Login::Wanted(Some(exchange));
-            Ok(Ok(bytes.into()))
+            if let Some(place) = lock(&context.session.login).exchange() {
+                *place = Some(exchange);
+            }
+            Ok(Ok((bytes.into(), 0)))
         }
-        Step::Done { user, bytes } => {
-            let principal = Principal::user(&user).at(context.session.peer.ip());
-            *login = Login::Done { principal, expires_at_ms: None };
-            Ok(Ok(bytes.into()))
-        }
+        Step::Done { user, bytes } => match settle(context, mechanism, &user) {
+            Ok(lifetime_ms) => Ok(Ok((bytes.into(), lifetime_ms))),
+            Err(why) => Ok(refuse(context, exchange, why)),
+        },
         Step::Failed { message, credentials, user } => {
-            // The exchange is over and stays there, so that nothing can follow it.
-            *login = Login::Wanted(Some(exchange));
+            end(context, exchange);
             let whom = user.map_or(String::new(), |user| format!(" for the user {user:?}"));
-            let evidence = format!("{mechanism}{whom}: {message}");
+            let evidence = format!("{}{whom}: {message}", mechanism.name());
             let id = match credentials {
                 false => diagnose::MALFORMED_LOGIN,
                 true if context.core.users.is_empty() => diagnose::NO_USERS,
                 true => diagnose::WRONG_PASSWORD,
             };
             context.odd(id, &evidence);
-            Ok(Err((ResponseError::SaslAuthenticationFailed, message)))
+            Ok(Err((ResponseError::SaslAuthenticationFailed, message.into())))
         }
     }
+}
+
+/// The exchange is over and stays there, so that nothing can follow it; a login that was there
+/// before ends with it.
+fn end(context: &Context, exchange: SaslExchange) {
+    *lock(&context.session.login) = Login::Wanted(Some(exchange));
+}
+
+fn refuse(context: &Context, exchange: SaslExchange, why: String) -> Told {
+    end(context, exchange);
+    context.odd(diagnose::MALFORMED_LOGIN, &why);
+    Err((ResponseError::SaslAuthenticationFailed, why.into()))
+}
+
+/// Why this mechanism cannot be the one of another login on this connection, in Kafka's words.
+fn other_mechanism(context: &Context, wanted: Mechanism) -> Option<String> {
+    let login = lock(&context.session.login);
+    let Login::Again(Identity { mechanism: Some(before), .. }, _) = &*login else { return None };
+    (*before != wanted).then(|| {
+        let (wanted, before) = (wanted.name(), before.name());
+        format!(
+            "SASL mechanism '{wanted}' requested by client is not supported for \
+             re-authentication of mechanism '{before}'"
+        )
+    })
+}
+
+/// A login is done: who it is from now on, and for how long. Who was somebody else before is
+/// refused in Kafka's words.
+fn settle(context: &Context, mechanism: Mechanism, user: &str) -> Result<i64, String> {
+    let principal = Principal::user(user).at(context.session.peer.ip());
+    let mut login = lock(&context.session.login);
+    let mut again_at = None;
+    if let Login::Again(before, _) = &*login {
+        if before.principal != principal {
+            return Err(format!(
+                "Cannot change principals during re-authentication from {}: {}",
+                before.principal.name(),
+                principal.name()
+            ));
+        }
+        again_at = before.again_at;
+    }
+    let lifetime = context.session.listener.session_lifetime(mechanism);
+    *login = Login::Done(Identity {
+        principal,
+        mechanism: Some(mechanism),
+        expires_at: lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime)),
+        again_at,
+    });
+    let lifetime_ms = lifetime.map_or(0, |lifetime| lifetime.as_millis());
+    Ok(i64::try_from(lifetime_ms).unwrap_or(i64::MAX))
 }
 
 /// Off the async threads. The turn goes along, so that a client that hangs up does not free it

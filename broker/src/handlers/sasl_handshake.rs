@@ -4,10 +4,13 @@
 //!   offers, which clients print.
 //! - After v0 the login's tokens come in bare frames (kafka-python up to 2.0.2, librdkafka before
 //!   0.11); after v1 (KIP-152) in SaslAuthenticate requests.
-//! - On a listener without login, and on a connection that has logged in, the answer is
-//!   ILLEGAL_SASL_STATE, as from Kafka.
+//! - On a listener without login the answer is ILLEGAL_SASL_STATE, as from Kafka.
+//! - On a connection that has logged in it begins another login (KIP-368), at most once a second;
+//!   until that is done nothing else is answered.
 //!
-//! Left out: re-authentication (KIP-368); logins last as long as their connection.
+//! Left out: nothing.
+
+use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslHandshakeRequest, SaslHandshakeResponse};
@@ -18,7 +21,7 @@ use crate::diagnose;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::partition::lock;
-use crate::session::Login;
+use crate::session::{Identity, Login};
 
 pub(crate) async fn handle(
     context: &Context,
@@ -37,21 +40,28 @@ fn choose(context: &Context, wanted: &str) -> Result<(), ResponseError> {
     let session = &context.session;
     let offered = &session.listener.mechanisms;
     let mut login = lock(&session.login);
-    match &*login {
-        Login::Wanted(None) => {}
-        Login::Done { .. } if !session.listener.protocol.sasl() => {
+    let identity = match &*login {
+        Login::Wanted(None) => None,
+        Login::Done(_) if !session.listener.protocol.sasl() => {
             let protocol = session.listener.protocol.name();
             let evidence = format!("SaslHandshake for {wanted} came; this listener is {protocol}");
             context.odd(diagnose::SASL_ON_PLAIN_LISTENER, &evidence);
             return Err(ResponseError::IllegalSaslState);
         }
-        Login::Wanted(Some(_)) | Login::Done { .. } => {
+        Login::Done(identity) if identity.may_log_in_again() => {
+            Some(Identity { again_at: Some(Instant::now()), ..identity.clone() })
+        }
+        Login::Wanted(Some(_)) | Login::Done(_) | Login::Again(..) => {
             return Err(ResponseError::IllegalSaslState);
         }
-    }
+    };
     match Mechanism::named(wanted).filter(|mechanism| offered.contains(mechanism)) {
         Some(mechanism) => {
-            *login = Login::Wanted(Some(SaslExchange::new(mechanism, context.version == 0)));
+            let exchange = SaslExchange::new(mechanism, context.version == 0);
+            *login = match identity {
+                None => Login::Wanted(Some(exchange)),
+                Some(identity) => Login::Again(identity, Some(exchange)),
+            };
             Ok(())
         }
         None => {

@@ -8,7 +8,7 @@ use super::*;
 
 const USERS: &str = "sasl.jaas.config=PlainLoginModule required user_admin=\"password\";\n";
 
-async fn with_listener(protocol: &str, more: &str) -> Running {
+pub async fn with_listener(protocol: &str, more: &str) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().display().to_string().replace('\\', "/");
     let text = format!(

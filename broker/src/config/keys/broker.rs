@@ -86,6 +86,17 @@ const LOGIN: &[Key] = &[
                Users hold for all listeners. Better: `odradek user add NAME`, which keeps no \
                password in a file.",
     ),
+    Key::new(
+        "connections.max.reauth.ms",
+        Kind::Long { min: 0, max: LONG },
+        "How long a login lasts; 0: as long as its connection.",
+    )
+    .scope(Scope::Mechanism)
+    .default("0")
+    .long(
+        "Newer clients log in again by themselves in time (KIP-368); the connection of one that \
+               does not is closed. Also as listener.name.NAME.scram-sha-256.…",
+    ),
     Key::new("odradek.jaas.file", Kind::Text, "Path of a kafka_server_jaas.conf with users.")
         .long("Also taken from KAFKA_OPTS=-Djava.security.auth.login.config=PATH."),
     Key::new("authorizer.class.name", Kind::Text, "Switches access rules (ACLs) on.").long(

@@ -95,7 +95,6 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("max.connections.per.ip.overrides", NoEffect("the bound per address is the same for all")),
     ("max.connection.creation.rate", NoEffect("the number of connections is bounded instead")),
     ("connection.failed.authentication.delay.ms", NoEffect("a failed login is answered at once")),
-    ("connections.max.reauth.ms", NoEffect("a login lasts as long as its connection")),
     (
         "max.incremental.fetch.session.cache.slots",
         NoEffect("fetch sessions end with their connection"),
