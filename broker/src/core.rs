@@ -30,6 +30,8 @@ use crate::group::{self, GroupSettings};
 use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::sequence::Producers;
+use crate::share::ShareSettings;
+use crate::share::coordinator::{self as share, GroupNames, ShareCoordinator, StateLog};
 use crate::state::{
     self, ClusterRecord, ConfigResource, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION,
     STATE_TOPIC, StateKey, TopicRecord,
@@ -47,6 +49,7 @@ pub(crate) struct Core {
     pub users: Arc<Users>,
     pub access: Access,
     pub groups: Arc<GroupCoordinator>,
+    pub share: Arc<ShareCoordinator>,
     pub cluster_id: String,
     pub configs: Arc<Configs>,
     offsets: Arc<OffsetsPartitions>,
@@ -85,6 +88,7 @@ struct Restored {
     checkpoints: HashMap<String, Bytes>,
     producer_ids_next: i64,
     configs: BTreeMap<ConfigResource, Overrides>,
+    share: share::Loaded,
 }
 
 impl Restored {
@@ -124,6 +128,14 @@ impl Restored {
                     let overrides = serde_json::from_slice(&value).map_err(damaged)?;
                     restored.configs.insert(resource, overrides);
                 }
+                Some(StateKey::ShareGroup(group)) => {
+                    let record = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.share.groups.insert(group, record);
+                }
+                Some(StateKey::SharePartition(group, id)) => {
+                    let record = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.share.partitions.push((group, id, record));
+                }
                 None => tracing::warn!(
                     key = %String::from_utf8_lossy(&key),
                     "state of a kind this version does not know; left alone"
@@ -159,12 +171,16 @@ impl Core {
         let settings = group_settings(&config);
         let groups = GroupCoordinator::new(offsets.clone(), settings, group::system_clock());
         groups.load(offsets.records(&opening.log)?);
+        let share = share_coordinator(&state, &groups, &configs);
+        let topic = |id: PartitionId| topics.by_id(id.topic_id)?.partition(id.partition).cloned();
+        share.load(std::mem::take(&mut restored.share), |id| topic(id).is_some());
         Ok(Arc::new(Self {
             log: opening.log,
             topics,
             users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
             access: Access::new(&config.access, restored.rules),
             groups,
+            share,
             cluster_id: cluster_id(&config, restored.cluster),
             configs,
             offsets,
@@ -506,6 +522,43 @@ fn group_settings(config: &Config) -> GroupSettings {
         offsets_retention_ms: groups.offsets_retention_ms,
         offsets_retention_check_interval_ms: groups.offsets_check_interval_ms,
         offset_metadata_bytes_max: groups.offset_metadata_bytes_max,
+    }
+}
+
+fn share_coordinator(
+    state: &Arc<Partition>,
+    groups: &Arc<GroupCoordinator>,
+    configs: &Arc<Configs>,
+) -> Arc<ShareCoordinator> {
+    let configs = Arc::clone(configs);
+    let settings = move |group: &str| share_settings(&configs, group);
+    let names: Arc<dyn GroupNames> = groups.clone();
+    let log = Arc::new(StateAppends(state.clone()));
+    ShareCoordinator::new(log, names, Arc::new(settings), group::system_clock())
+}
+
+fn share_settings(configs: &Configs, group: &str) -> ShareSettings {
+    let own = configs.group(group);
+    ShareSettings {
+        heartbeat_interval_ms: own.share_heartbeat_interval_ms,
+        session_timeout_ms: own.share_session_timeout_ms,
+        size_max: configs.current().groups.share_size_max,
+        lock_ms: own.share_record_lock_duration_ms,
+        deliveries_max: i16::try_from(own.share_delivery_count_limit).unwrap_or(i16::MAX),
+        in_flight_max: i64::from(own.share_partition_record_locks_max),
+        begins: own.share_auto_offset_reset,
+        read_committed: own.share_read_committed,
+    }
+}
+
+/// `__odradek_state`, as the share coordinator uses it.
+struct StateAppends(Arc<Partition>);
+
+#[async_trait]
+impl StateLog for StateAppends {
+    async fn put(&self, records: Vec<(StateKey, Option<Bytes>)>) -> Result<(), ResponseError> {
+        let appended = self.0.append(state_batch(records), now_ms())?;
+        wait_for(appended).await
     }
 }
 

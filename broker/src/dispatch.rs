@@ -130,7 +130,7 @@ pub(crate) const APIS: &[Api] = &[
         api_versions::ApiVersionsRequest,
         0..=4,
         before_login = true,
-        left_out = &["features: none are listed"]
+        left_out = &["metadata.version among the features: there is no KRaft"]
     ),
     api!(create_topics::CreateTopicsRequest, 2..=7),
     api!(delete_topics::DeleteTopicsRequest, 1..=6),
@@ -207,6 +207,31 @@ pub(crate) const APIS: &[Api] = &[
         0..=0,
         left_out = &["EligibleLeaderReplicas and LastKnownElr are always empty: one replica"]
     ),
+    api!(share_group_heartbeat::ShareGroupHeartbeatRequest, 1..=1),
+    api!(share_group_describe::ShareGroupDescribeRequest, 1..=1),
+    api!(
+        share_fetch::ShareFetchRequest,
+        1..=1,
+        left_out = &[
+            "version 2 (renewal, record limits): the message library does not have it",
+            "CurrentLeader and NodeEndpoints are never set: the one node leads everything",
+        ]
+    ),
+    api!(
+        share_acknowledge::ShareAcknowledgeRequest,
+        1..=1,
+        left_out = &[
+            "version 2 (renewal): the message library does not have it",
+            "CurrentLeader and NodeEndpoints are never set: the one node leads everything",
+        ]
+    ),
+    api!(
+        describe_share_group_offsets::DescribeShareGroupOffsetsRequest,
+        0..=0,
+        left_out = &["version 1 (the lag): the message library does not have it"]
+    ),
+    api!(alter_share_group_offsets::AlterShareGroupOffsetsRequest, 0..=0),
+    api!(delete_share_group_offsets::DeleteShareGroupOffsetsRequest, 0..=0),
 ];
 
 /// Produce is listed from version 0 and served from 3: librdkafka switches compression off when it

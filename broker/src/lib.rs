@@ -28,6 +28,7 @@ mod reply;
 mod retention;
 mod sequence;
 mod session;
+mod share;
 mod state;
 mod tls;
 mod topic_changes;

@@ -160,5 +160,6 @@ fn session(
         tls_server_name,
         login: std::sync::Mutex::new(login),
         software: std::sync::Mutex::default(),
+        share_sessions: std::sync::Mutex::default(),
     })
 }

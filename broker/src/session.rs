@@ -8,6 +8,7 @@ use crate::auth::{Mechanism, SaslExchange};
 use crate::client::Principal;
 use crate::config::Listener;
 use crate::partition::lock;
+use crate::share::hold::Hold;
 
 /// KIP-368: a connection may log in again at most so often.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -79,6 +80,8 @@ pub(crate) struct Session {
     pub login: Mutex<Login>,
     /// From ApiVersions 3 on: name and version of the client library.
     pub software: Mutex<Option<(String, String)>>,
+    /// They end with the connection.
+    pub share_sessions: Mutex<Vec<Hold>>,
 }
 
 impl Session {
@@ -90,6 +93,11 @@ impl Session {
             },
             Login::Wanted(_) | Login::Again(..) => Standing::NotYet,
         }
+    }
+
+    /// The client's address as Java prints one without a name, because Kafka's tools show it so.
+    pub(crate) fn client_host(&self) -> String {
+        format!("/{}", self.peer.ip().to_canonical())
     }
 
     /// Where this client is told to connect: `advertised.listeners` if set, else the name it asked

@@ -56,6 +56,10 @@ pub(crate) enum StateKey {
     /// What was set for a resource through the protocol, as a map of texts. A topic's stands in
     /// its own record.
     Config(ConfigResource),
+    /// A share group: epochs and members.
+    ShareGroup(String),
+    /// Where a share group stands in a partition.
+    SharePartition(String, PartitionId),
 }
 
 /// What configurations are set for, besides topics.
@@ -102,6 +106,10 @@ impl StateKey {
             Self::ProducerIds => "producer-ids:".to_owned(),
             Self::Config(resource) => format!("config:{}", resource.to_text()),
             Self::Acl(id) => format!("acl:{id}"),
+            Self::ShareGroup(group) => format!("share-group:{group}"),
+            Self::SharePartition(group, id) => {
+                format!("share:{group}:{}:{}", id.topic_id, id.partition)
+            }
         };
         Bytes::from(text)
     }
@@ -117,16 +125,23 @@ impl StateKey {
             "producer-ids" => Some(Self::ProducerIds),
             "config" => ConfigResource::parse(name).map(Self::Config),
             "acl" => Some(Self::Acl(name.parse().ok()?)),
-            "start" => {
-                let (topic_id, partition) = name.split_once(':')?;
-                Some(Self::Start(PartitionId {
-                    topic_id: topic_id.parse().ok()?,
-                    partition: partition.parse().ok()?,
-                }))
+            "share-group" => Some(Self::ShareGroup(name.to_owned())),
+            "start" => parse_partition(name).map(Self::Start),
+            "share" => {
+                // From the end: a group's name may hold any character.
+                let (rest, partition) = name.rsplit_once(':')?;
+                let (group, topic_id) = rest.rsplit_once(':')?;
+                let id = parse_partition(&format!("{topic_id}:{partition}"))?;
+                Some(Self::SharePartition(group.to_owned(), id))
             }
             _ => None,
         }
     }
+}
+
+fn parse_partition(text: &str) -> Option<PartitionId> {
+    let (topic_id, partition) = text.split_once(':')?;
+    Some(PartitionId { topic_id: topic_id.parse().ok()?, partition: partition.parse().ok()? })
 }
 
 /// JSON of a state value. The types above always serialise.
@@ -153,6 +168,8 @@ mod tests {
             StateKey::Config(ConfigResource::Group("g:h".to_owned())),
             StateKey::Config(ConfigResource::ClientMetrics("all".to_owned())),
             StateKey::Acl(STATE_TOPIC_ID),
+            StateKey::ShareGroup("g:h".to_owned()),
+            StateKey::SharePartition("g:h".to_owned(), id),
         ] {
             assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
         }

@@ -167,6 +167,8 @@ pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Refusal> 
     removed.await.map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?;
     // The offsets of a topic that is gone would be taken for those of a new one of its name.
     core.groups.topic_deleted(name).await.map_err(storage)?;
+    let ids: Vec<_> = topic.partitions.iter().map(|partition| partition.id).collect();
+    core.share.topic_deleted(&ids).await.map_err(storage)?;
     for partition in &topic.partitions {
         partition.wake_all();
     }

@@ -16,6 +16,10 @@ TOOLS = {
         "get-offsets": "org.apache.kafka.tools.GetOffsetShell",
         "dump-log": "org.apache.kafka.tools.DumpLogSegments",
         "cluster": "org.apache.kafka.tools.ClusterTool",
+        "groups": "org.apache.kafka.tools.GroupsCommand",
+        "share-groups": "org.apache.kafka.tools.consumer.group.ShareGroupCommand",
+        "console-share-consumer": "org.apache.kafka.tools.consumer.ConsoleShareConsumer",
+        "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
     },
     "3.4.0": {
         "topics": "kafka.admin.TopicCommand",

@@ -20,6 +20,8 @@ pub struct GroupDefaults {
     pub share_session_timeout_ms: Range,
     pub share_heartbeat_interval_ms: Range,
     pub share_record_lock_duration_ms: Range,
+    pub share_delivery_count_limit: Range,
+    pub share_partition_record_locks_max: Range,
 }
 
 /// Where a share group begins that has no offset yet.
@@ -41,6 +43,8 @@ pub struct GroupConfig {
     pub share_session_timeout_ms: i32,
     pub share_heartbeat_interval_ms: i32,
     pub share_record_lock_duration_ms: i32,
+    pub share_delivery_count_limit: i32,
+    pub share_partition_record_locks_max: i32,
     pub share_auto_offset_reset: ShareReset,
     pub share_read_committed: bool,
 }
@@ -84,6 +88,16 @@ pub(super) fn defaults(reader: &Reader<'_>) -> GroupDefaults {
             "group.share.record.lock.duration.ms",
             "group.share.min.record.lock.duration.ms",
             "group.share.max.record.lock.duration.ms",
+        ),
+        share_delivery_count_limit: range(
+            "group.share.delivery.count.limit",
+            "group.share.min.delivery.count.limit",
+            "group.share.max.delivery.count.limit",
+        ),
+        share_partition_record_locks_max: range(
+            "group.share.partition.max.record.locks",
+            "group.share.min.partition.max.record.locks",
+            "group.share.max.partition.max.record.locks",
         ),
     };
     for (kind, session, heartbeat) in [
@@ -144,6 +158,16 @@ impl GroupDefaults {
                 "share",
                 "record.lock.duration.ms",
                 self.share_record_lock_duration_ms,
+            )?,
+            share_delivery_count_limit: of(
+                "share",
+                "delivery.count.limit",
+                self.share_delivery_count_limit,
+            )?,
+            share_partition_record_locks_max: of(
+                "share",
+                "partition.max.record.locks",
+                self.share_partition_record_locks_max,
             )?,
             share_auto_offset_reset: reset(text("share.auto.offset.reset"))?,
             share_read_committed: text("share.isolation.level")

@@ -81,6 +81,8 @@ pub struct GroupSettings {
     pub offset_metadata_bytes_max: usize,
     /// Of idempotent producers.
     pub producer_id_expiration_ms: i64,
+    pub share_size_max: usize,
+    pub share_sessions_max: usize,
     /// What holds for a group unless it says otherwise, and what it may say.
     pub defaults: GroupDefaults,
 }
@@ -299,6 +301,8 @@ fn groups(reader: &Reader<'_>) -> GroupSettings {
         offsets_check_interval_ms: reader.long("offsets.retention.check.interval.ms"),
         offset_metadata_bytes_max: reader.number("offset.metadata.max.bytes"),
         producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
+        share_size_max: reader.number("group.share.max.size"),
+        share_sessions_max: reader.number("group.share.max.share.sessions"),
         defaults: group::defaults(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {

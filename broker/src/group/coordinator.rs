@@ -5,6 +5,7 @@
 //! group, emptied by one task while there is something in it ([`writes`]).
 
 mod offsets;
+mod share_names;
 mod timers;
 mod writes;
 
@@ -77,6 +78,8 @@ impl Slot {
 #[derive(Default)]
 struct State {
     groups: BTreeMap<String, Slot>,
+    /// Names that share groups have: no group of the kinds here may be made under them.
+    share_names: BTreeSet<String>,
     /// When which group wants a tick.
     due: BTreeSet<(i64, String)>,
     waiters: HashMap<Waiter, oneshot::Sender<Reply>>,
@@ -152,6 +155,9 @@ impl GroupCoordinator {
         let sessions = settings.session_timeout_ms_min..=settings.session_timeout_ms_max;
         let member_id = join.member_id.clone();
         let refused = |error| JoinReply::refused(member_id.clone(), error);
+        if self.is_share_group(group) {
+            return JoinReply::refused(NO_MEMBER_ID, ResponseError::InconsistentGroupProtocol);
+        }
         if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
             return refused(ResponseError::InvalidGroupId);
         }
@@ -282,7 +288,7 @@ impl GroupCoordinator {
                 return None;
             }
             if !state.groups.contains_key(group) {
-                if !creates {
+                if !creates || state.share_names.contains(group) {
                     return None;
                 }
                 if state.groups.len() >= GROUPS_MAX {

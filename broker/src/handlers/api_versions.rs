@@ -5,12 +5,17 @@
 //!   of this API, so that the client can try again lower.
 //! - The reply never has a flexible header (the client does not know yet what we speak).
 //! - v3 (KIP-511): client software name and version, kept for logs; a malformed one is refused.
+//! - v3 (KIP-584): features. A feature whose oldest version is 0 is among the supported ones from
+//!   v4 on, as older clients refuse it.
 //!
-//! Left out: features (there is no KRaft metadata version to agree on).
+//! Left out: `metadata.version` (there is no KRaft to agree on one).
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::dispatch::{APIS, Api, Close, PRODUCE_LISTED_FROM};
 use crate::handlers::Context;
@@ -29,7 +34,45 @@ pub(crate) async fn handle(
         *lock(&context.session.software) = Some((name.to_string(), version.to_string()));
     }
     response.api_keys = APIS.iter().map(listed).collect();
+    if context.version >= 3 {
+        let supported = FEATURES.iter().filter(|one| context.version >= 4 || one.oldest > 0);
+        response.supported_features = supported.map(Feature::supported).collect();
+        response.finalized_features = FEATURES.iter().map(Feature::finalized).collect();
+        response.finalized_features_epoch = FEATURES_EPOCH;
+    }
     Ok(response)
+}
+
+/// A capability of the cluster as a whole (KIP-584).
+struct Feature {
+    name: &'static str,
+    oldest: i16,
+    newest: i16,
+    /// What holds here.
+    finalized: i16,
+}
+
+/// By name; with Kafka 4.1's ranges.
+const FEATURES: &[Feature] =
+    &[Feature { name: "share.version", oldest: 0, newest: 1, finalized: 1 }];
+
+/// They never change while a broker runs; a client keeps those with the largest epoch.
+const FEATURES_EPOCH: i64 = 0;
+
+impl Feature {
+    fn supported(&self) -> SupportedFeatureKey {
+        SupportedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(self.name))
+            .with_min_version(self.oldest)
+            .with_max_version(self.newest)
+    }
+
+    fn finalized(&self) -> FinalizedFeatureKey {
+        FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(self.name))
+            .with_min_version_level(self.finalized)
+            .with_max_version_level(self.finalized)
+    }
 }
 
 /// The reply to a version that nobody knows.

@@ -1,7 +1,7 @@
 //! DeleteGroups (42), versions 0 to 2.
 //!
 //! - A group and all its offsets go at once, durably before the reply. NON_EMPTY_GROUP while it has
-//!   members, GROUP_ID_NOT_FOUND if there is none.
+//!   members, GROUP_ID_NOT_FOUND if there is none. A share group goes with where it stands.
 //! - Needs Delete on each group, else GROUP_AUTHORIZATION_FAILED.
 //! - v1: throttling told; v2: flexible.
 //!
@@ -28,6 +28,7 @@ pub(crate) async fn handle(
     // Together, so that they share a sync of the log.
     let results = once.into_iter().map(|group| async move {
         let result = match context.allowed(Operation::Delete, Resource::Group(&group)) {
+            true if context.core.share.exists(&group) => context.core.share.delete(&group).await,
             true => context.core.groups.delete(&group).await,
             false => Err(ResponseError::GroupAuthorizationFailed),
         };

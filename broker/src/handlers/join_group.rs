@@ -39,7 +39,7 @@ pub(crate) async fn handle(
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.map(|id| id.to_string()),
         client_id: context.client_id.clone(),
-        client_host: context.client_host(),
+        client_host: context.session.client_host(),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: match version {
             0 => request.session_timeout_ms,
@@ -76,11 +76,4 @@ fn respond(reply: JoinReply, version: i16) -> JoinGroupResponse {
         .with_skip_assignment(reply.skip_assignment)
         .with_member_id(StrBytes::from_string(reply.member_id))
         .with_members(members.collect())
-}
-
-impl Context {
-    /// As Java prints an address without a name, because Kafka's tools show it so.
-    fn client_host(&self) -> String {
-        format!("/{}", self.session.peer.ip().to_canonical())
-    }
 }

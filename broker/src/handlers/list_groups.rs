@@ -3,7 +3,7 @@
 //! - All groups, those that only ever committed offsets among them.
 //! - Without Describe on the cluster only the groups that the caller may describe.
 //! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types, and a filter by
-//!   them. Filters do not care about case. Every group here is of type `classic`.
+//!   them. Filters do not care about case. Types here are `classic` and `share`.
 //!
 //! Left out: nothing.
 
@@ -13,23 +13,29 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
+use crate::group::exchange::GroupLine;
 use crate::handlers::Context;
 
 const CLASSIC: &str = "classic";
+const SHARE: &str = "share";
 
 pub(crate) async fn handle(
     context: &Context,
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, Close> {
     let sees_all = context.may_see(Operation::Describe, Resource::Cluster);
-    let lines = context.core.groups.list().into_iter();
-    let wanted = lines.filter(|line| {
+    let classic = context.core.groups.list().into_iter().map(|line| (line, CLASSIC));
+    let share = context.core.share.list().into_iter().map(|line| {
+        let protocol_type = SHARE.to_owned();
+        (GroupLine { group: line.group, state: line.state, protocol_type, members: 0 }, SHARE)
+    });
+    let wanted = classic.chain(share).filter(|(line, kind)| {
         let seen = || context.may_see(Operation::Describe, Resource::Group(&line.group));
         (sees_all || seen())
             && passes(&request.states_filter, line.state)
-            && passes(&request.types_filter, CLASSIC)
+            && passes(&request.types_filter, kind)
     });
-    let groups = wanted.map(|line| {
+    let groups = wanted.map(|(line, kind)| {
         let group = ListedGroup::default()
             .with_group_id(GroupId(StrBytes::from_string(line.group)))
             .with_protocol_type(StrBytes::from_string(line.protocol_type));
@@ -38,7 +44,7 @@ pub(crate) async fn handle(
             4 => group.with_group_state(StrBytes::from_static_str(line.state)),
             _ => group
                 .with_group_state(StrBytes::from_static_str(line.state))
-                .with_group_type(StrBytes::from_static_str(CLASSIC)),
+                .with_group_type(StrBytes::from_static_str(kind)),
         }
     });
     Ok(ListGroupsResponse::default().with_groups(groups.collect()))

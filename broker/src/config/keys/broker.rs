@@ -447,6 +447,55 @@ const SHARE_GROUPS: &[Key] = &[
         "Largest value of a group's share.record.lock.duration.ms.",
     )
     .default("60000"),
+    Key::new(
+        "group.share.delivery.count.limit",
+        Kind::Int { min: 2, max: 10 },
+        "A record that was handed out so often and never read is not handed out again.",
+    )
+    .default("5"),
+    Key::new(
+        "group.share.min.delivery.count.limit",
+        Kind::Int { min: 2, max: 5 },
+        "Least value of a group's share.delivery.count.limit.",
+    )
+    .default("2"),
+    Key::new(
+        "group.share.max.delivery.count.limit",
+        Kind::Int { min: 5, max: 25 },
+        "Largest value of a group's share.delivery.count.limit.",
+    )
+    .default("10"),
+    Key::new(
+        "group.share.partition.max.record.locks",
+        Kind::Int { min: 100, max: 10_000 },
+        "Records of a partition that a group may have between the first that is not done and the \
+         last that was handed out.",
+    )
+    .default("2000"),
+    Key::new(
+        "group.share.min.partition.max.record.locks",
+        Kind::Int { min: 100, max: 2_000 },
+        "Least value of a group's share.partition.max.record.locks.",
+    )
+    .default("100"),
+    Key::new(
+        "group.share.max.partition.max.record.locks",
+        Kind::Int { min: 2_000, max: 10_000 },
+        "Largest value of a group's share.partition.max.record.locks.",
+    )
+    .default("4000"),
+    Key::new(
+        "group.share.max.size",
+        Kind::Int { min: 1, max: 1_000 },
+        "Members of one share group.",
+    )
+    .default("200"),
+    Key::new(
+        "group.share.max.share.sessions",
+        Kind::Int { min: 1, max: INT },
+        "Members of all share groups that may read at a time.",
+    )
+    .default("2000"),
 ];
 
 const LIMITS: &[Key] = &[

@@ -41,6 +41,21 @@ pub const GROUP: &[Key] = &[
     .default("30000")
     .of_group(&[("group.share.record.lock.duration.ms", 1)]),
     Key::new(
+        "share.delivery.count.limit",
+        Kind::Int { min: 2, max: INT },
+        "A record that was handed out so often and never read is not handed out again.",
+    )
+    .default("5")
+    .of_group(&[("group.share.delivery.count.limit", 1)]),
+    Key::new(
+        "share.partition.max.record.locks",
+        Kind::Int { min: 100, max: INT },
+        "Records of a partition that a share group may have between the first that is not done \
+         and the last that was handed out.",
+    )
+    .default("2000")
+    .of_group(&[("group.share.partition.max.record.locks", 1)]),
+    Key::new(
         "share.auto.offset.reset",
         Kind::Text,
         "Where a share group begins: earliest, latest, or by_duration: and an ISO 8601 duration.",

@@ -43,6 +43,9 @@ impl GroupCoordinator {
             if state.closed {
                 return Err(ResponseError::CoordinatorNotAvailable);
             }
+            if state.share_names.contains(group) {
+                return Err(ResponseError::GroupIdNotFound);
+            }
             if !state.groups.contains_key(group) {
                 self.may_create(&state, &commit)?;
             }
