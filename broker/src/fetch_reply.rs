@@ -32,9 +32,10 @@ impl PartitionReply {
         ends: Option<Ends>,
         read: Result<Read, ResponseError>,
     ) -> Self {
-        let (records, error) = match read {
-            Ok(read) => (read.batches, None),
-            Err(error) => (Vec::new(), Some(error)),
+        // An error tells no offsets, as in Kafka: a client asks ListOffsets for them.
+        let (records, error, ends) = match read {
+            Ok(read) => (read.batches, None, ends),
+            Err(error) => (Vec::new(), Some(error), None),
         };
         Self {
             topic: wanted.topic.clone(),

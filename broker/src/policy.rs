@@ -21,11 +21,13 @@ pub(crate) struct Failure {
     pub error: ResponseError,
     pub why: String,
     pub records: Vec<(i32, String)>,
+    /// Of the partition, where the error is one that tells it; else -1.
+    pub log_start_offset: i64,
 }
 
 impl From<(ResponseError, String)> for Failure {
     fn from((error, why): (ResponseError, String)) -> Self {
-        Self { error, why, records: Vec::new() }
+        Self { error, why, records: Vec::new(), log_start_offset: -1 }
     }
 }
 
@@ -129,7 +131,8 @@ fn out_of_time(settings: &TopicSettings, record: &Record, now_ms: i64) -> Option
 fn records_refused(records: Vec<(i32, String)>, untimely: bool) -> Failure {
     if untimely {
         let why = "One or more records have been rejected due to invalid timestamp".to_owned();
-        return Failure { error: ResponseError::InvalidTimestamp, why, records };
+        let error = ResponseError::InvalidTimestamp;
+        return Failure { error, why, records, log_start_offset: -1 };
     }
     let shown = records.iter().take(3);
     let shown: Vec<String> = shown
@@ -141,7 +144,7 @@ fn records_refused(records: Vec<(i32, String)>, untimely: bool) -> Failure {
         records.len(),
         shown.join(", ")
     );
-    Failure { error: ResponseError::InvalidRecord, why, records }
+    Failure { error: ResponseError::InvalidRecord, why, records, log_start_offset: -1 }
 }
 
 /// Under the topic's codec; `None` if the batch has it already.

@@ -97,12 +97,11 @@ def snappy_blocks(data):
 
 
 def read(data):
-    """The batches of a record set; what is cut off at the end is told, not shown."""
+    """The batches of a record set. One that is cut off at the end is left out."""
     found = []
-    while data:
-        size = 12 + struct.unpack_from(">i", data, 8)[0] if len(data) >= 12 else 12
+    while len(data) >= 12:
+        size = 12 + struct.unpack_from(">i", data, 8)[0]
         if len(data) < size:
-            found.append({"CutOff": True})
             break
         found.append(read_batch(data[:size]))
         data = data[size:]

@@ -65,7 +65,8 @@ def of_case(theirs, ours, stopped):
         if one.place != other.place:
             found.append(Difference(one.place, one.asked, "request", one.place, other.place))
             return found
-        for field, *values in differences(left.reply(one.reply), right.reply(other.reply)):
+        for field, *values in differences(left.reply(one.asked, one.reply),
+                                         right.reply(other.asked, other.reply)):
             found.append(Difference(one.place, one.asked, field, *values))
     if stopped or len(theirs) != len(ours):
         next_one = theirs[len(ours)] if len(ours) < len(theirs) else theirs[-1]

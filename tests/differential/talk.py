@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from differential import batches, messages
 
-SECONDS_MAX = 5
+SECONDS_MAX = 15
 # The coordinator is loading, is not there yet, has moved.
 NOT_YET = {14, 15, 16}
 CLOSED, SILENT = "the connection was closed", "no answer came"

@@ -6,6 +6,8 @@
 //!
 //! Left out: nothing.
 
+use std::collections::HashMap;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -22,9 +24,21 @@ pub(crate) async fn handle(
     context: &Context,
     request: CreatePartitionsRequest,
 ) -> Result<CreatePartitionsResponse, Close> {
-    let mut results = Vec::with_capacity(request.topics.len());
+    let mut times: HashMap<String, u32> = HashMap::new();
+    for topic in &request.topics {
+        *times.entry(topic.name.to_string()).or_default() += 1;
+    }
+    let mut results = Vec::with_capacity(times.len());
     for topic in request.topics {
-        let outcome = grow(context, &topic, request.validate_only).await;
+        let outcome = match times.remove(&**topic.name) {
+            Some(1) => grow(context, &topic, request.validate_only).await,
+            Some(_) => {
+                let why = "the request names this topic more than once";
+                Err((ResponseError::InvalidRequest, why.to_owned()))
+            }
+            // It was answered before.
+            None => continue,
+        };
         let mut result = CreatePartitionsTopicResult::default().with_name(topic.name);
         if let Err((error, why)) = outcome {
             result.error_code = error.code();

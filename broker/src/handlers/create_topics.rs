@@ -10,7 +10,7 @@
 //!
 //! Left out: nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -30,19 +30,17 @@ pub(crate) async fn handle(
     context: &Context,
     request: CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse, Close> {
-    let mut seen = HashSet::new();
-    let repeated: HashSet<_> = request
-        .topics
-        .iter()
-        .filter(|topic| !seen.insert(topic.name.to_string()))
-        .map(|topic| topic.name.to_string())
-        .collect();
-    let mut results = Vec::with_capacity(request.topics.len());
+    let mut times: HashMap<&str, u32> = HashMap::new();
     for topic in &request.topics {
+        *times.entry(&topic.name).or_default() += 1;
+    }
+    let mut told = HashSet::new();
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics.iter().filter(|topic| told.insert(&topic.name)) {
         let outcome = if !context.may_create(&topic.name) {
             let why = "Authorization failed.";
             Err((ResponseError::TopicAuthorizationFailed, why.to_owned()))
-        } else if repeated.contains(&**topic.name) {
+        } else if times.get(&**topic.name) != Some(&1) {
             let why = "the request names this topic more than once";
             Err((ResponseError::InvalidRequest, why.to_owned()))
         } else {
@@ -69,7 +67,7 @@ async fn create(
     if validate_only {
         let record = topic_changes::check(&context.core, &wanted)?;
         let partitions = usize::try_from(record.partitions).unwrap_or(0);
-        return Ok(Created { id: Uuid::nil(), partitions, configs });
+        return Ok(Created { id: record.id, partitions, configs });
     }
     let made = topic_changes::create(&context.core, &wanted).await?;
     Ok(Created { id: made.id, partitions: made.partitions.len(), configs })

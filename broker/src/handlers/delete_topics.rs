@@ -8,6 +8,8 @@
 //!
 //! Left out: nothing.
 
+use std::collections::HashMap;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
@@ -25,32 +27,57 @@ pub(crate) async fn handle(
 ) -> Result<DeleteTopicsResponse, Close> {
     let named = request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let stated = request.topics.into_iter().map(|topic| (topic.name, topic.topic_id));
-    let asked: Vec<(Option<TopicName>, Uuid)> = named.chain(stated).collect();
-    let mut responses = Vec::with_capacity(asked.len());
-    for (name, id) in &asked {
-        let twice = asked.iter().filter(|other| *other == &(name.clone(), *id)).count() > 1;
-        let malformed = match name {
-            Some(_) if !id.is_nil() => "You may not specify both topic name and topic id.",
-            None if id.is_nil() => "Neither topic name nor id were specified.",
-            Some(_) if twice => "Duplicate topic name.",
-            None if twice => "Duplicate topic id.",
-            _ => {
-                responses.push(delete(context, name.clone(), *id).await);
-                continue;
+    let wanted: Vec<(Option<TopicName>, Uuid)> = named.chain(stated).collect();
+    let mut times: HashMap<Target, u32> = HashMap::new();
+    for (name, id) in &wanted {
+        *times.entry(target(context, name, *id)).or_default() += 1;
+    }
+    let mut responses = Vec::new();
+    for (name, id) in wanted {
+        let response = match times.remove(&target(context, &name, id)) {
+            _ if name.is_none() && id.is_nil() => {
+                invalid(context, name, id, "Neither topic name nor id were specified.")
             }
+            _ if name.is_some() && !id.is_nil() => {
+                invalid(context, name, id, "You may not specify both topic name and topic id.")
+            }
+            Some(1) => delete(context, name, id).await,
+            Some(_) if name.is_some() => invalid(context, name, id, "Duplicate topic name."),
+            Some(_) => invalid(context, name, id, "Duplicate topic id."),
+            // It was answered before.
+            None => continue,
         };
-        let mut result = DeletableTopicResult::default()
-            .with_name(name.clone())
-            .with_error_code(ResponseError::InvalidRequest.code());
-        if context.version >= 5 {
-            result.error_message = Some(StrBytes::from_static_str(malformed));
-        }
-        if context.version >= 6 {
-            result.topic_id = *id;
-        }
-        responses.push(result);
+        responses.push(response);
     }
     Ok(DeleteTopicsResponse::default().with_responses(responses))
+}
+
+/// What a request means, by whichever of the two it is named: a topic there is by its id.
+type Target = (Option<TopicName>, Uuid);
+
+fn target(context: &Context, name: &Option<TopicName>, id: Uuid) -> Target {
+    match name.as_ref().and_then(|name| context.core.topics.by_name(name)) {
+        Some(topic) => (None, topic.id),
+        None => (name.clone(), id),
+    }
+}
+
+fn invalid(
+    context: &Context,
+    name: Option<TopicName>,
+    id: Uuid,
+    why: &'static str,
+) -> DeletableTopicResult {
+    let mut result = DeletableTopicResult::default()
+        .with_name(name)
+        .with_error_code(ResponseError::InvalidRequest.code());
+    if context.version >= 5 {
+        result.error_message = Some(StrBytes::from_static_str(why));
+    }
+    if context.version >= 6 {
+        result.topic_id = id;
+    }
+    result
 }
 
 async fn delete(context: &Context, name: Option<TopicName>, id: Uuid) -> DeletableTopicResult {

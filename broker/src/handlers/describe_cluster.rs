@@ -15,21 +15,26 @@ use crate::dispatch::Close;
 use crate::handlers::Context;
 
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn handle(
     context: &Context,
     request: DescribeClusterRequest,
 ) -> Result<DescribeClusterResponse, Close> {
-    let id = StrBytes::from_string(context.core.cluster_id.clone());
-    let mut response = DescribeClusterResponse::default().with_cluster_id(id);
+    let mut response = DescribeClusterResponse::default();
     if context.version >= 1 && request.endpoint_type != BROKERS {
-        response.error_code = ResponseError::UnsupportedEndpointType.code();
+        let error = match request.endpoint_type {
+            CONTROLLERS => ResponseError::MismatchedEndpointType,
+            _ => ResponseError::UnsupportedEndpointType,
+        };
+        response.error_code = error.code();
         let why = "there are no controllers to ask: this broker is all there is";
         response.error_message = Some(StrBytes::from_static_str(why));
         return Ok(response);
     }
     let (host, port) = context.session.advertised();
     let node = context.node();
+    response.cluster_id = StrBytes::from_string(context.core.cluster_id.clone());
     response.controller_id = node;
     response.brokers = vec![
         DescribeClusterBroker::default()

@@ -29,6 +29,9 @@ pub(crate) async fn handle(
     context: &Context,
     request: DescribeTopicPartitionsRequest,
 ) -> Result<DescribeTopicPartitionsResponse, Close> {
+    if request.cursor.as_ref().is_some_and(|cursor| cursor.partition_index < 0) {
+        return Ok(invalid(request));
+    }
     let mut names: Vec<String> = match request.topics.as_slice() {
         [] => {
             let all = context.core.topics.all().into_iter();
@@ -59,7 +62,9 @@ pub(crate) async fn handle(
                 Ok(()) => ResponseError::UnknownTopicOrPartition,
                 Err((error, _)) => error,
             };
-            response.topics.push(refused(name, error));
+            let operations = context.authorised_operations(Resource::Topic(&name));
+            let topic = refused(name, error).with_topic_authorized_operations(operations);
+            response.topics.push(topic);
             continue;
         };
         if left == 0 {
@@ -78,6 +83,13 @@ pub(crate) async fn handle(
     let error = ResponseError::TopicAuthorizationFailed;
     response.topics.extend(denied.into_iter().map(|name| refused(name, error)));
     Ok(response)
+}
+
+/// The cursor's partition is none that a reply could have named.
+fn invalid(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let error = ResponseError::InvalidRequest;
+    let topics = request.topics.into_iter().map(|topic| refused(topic.name.to_string(), error));
+    DescribeTopicPartitionsResponse::default().with_topics(topics.collect())
 }
 
 fn refused(name: String, error: ResponseError) -> DescribeTopicPartitionsResponseTopic {

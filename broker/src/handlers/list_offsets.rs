@@ -10,6 +10,7 @@
 //! Left out: nothing; with `read_committed`, latest is the last stable offset, which without
 //! transactions is the high watermark.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -40,11 +41,20 @@ pub(crate) async fn handle(
     for wanted in request.topics {
         let allowed = context.allowed(Operation::Describe, Resource::Topic(&wanted.name));
         let topic = context.core.topics.by_name(&wanted.name);
-        let mut partitions = Vec::with_capacity(wanted.partitions.len());
+        let mut times: HashMap<i32, u32> = HashMap::new();
+        for asked in &wanted.partitions {
+            *times.entry(asked.partition_index).or_default() += 1;
+        }
+        let mut partitions = Vec::with_capacity(times.len());
         for asked in wanted.partitions {
+            // What is asked more than once is answered once.
+            let Some(repeated) = times.remove(&asked.partition_index).map(|times| times > 1) else {
+                continue;
+            };
             let partition = topic.as_ref().and_then(|t| t.partition(asked.partition_index));
             let found = match partition {
                 _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
+                _ if repeated => Err(ResponseError::InvalidRequest),
                 Some(partition) => find(context, partition, &asked).await,
                 None => Err(ResponseError::UnknownTopicOrPartition),
             };
@@ -76,7 +86,8 @@ async fn find(
         LATEST_TIERED if context.version >= 9 => return Ok((-1, -1, -1)),
         MAX_TIMESTAMP if context.version >= 7 => OffsetAt::MaxTimestamp,
         time if time >= 0 => OffsetAt::Time(time),
-        _ => return Err(ResponseError::InvalidRequest),
+        // A special one that this version does not know, as Kafka says it.
+        _ => return Err(ResponseError::UnsupportedVersion),
     };
     let hit = reads::time_hit(&context.broker, &context.core, partition, at).await?;
     Ok(hit.map_or((-1, -1, -1), |hit| (hit.offset, hit.timestamp_ms, epoch)))

@@ -11,6 +11,7 @@
 //!
 //! Left out: nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -32,10 +33,14 @@ pub(crate) async fn handle(
     context: &Context,
     request: MetadataRequest,
 ) -> Result<MetadataResponse, Close> {
+    if context.version < 12 && request.topics.iter().flatten().any(asks_by_id) {
+        return Ok(invalid(&request));
+    }
     let mut topics = Vec::new();
     match &request.topics {
         Some(wanted) if !(wanted.is_empty() && context.version == 0) => {
-            for topic in wanted {
+            let mut seen = HashSet::new();
+            for topic in wanted.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id))) {
                 topics.push(named(context, &request, topic).await);
             }
         }
@@ -68,6 +73,21 @@ pub(crate) async fn handle(
         response.cluster_authorized_operations = context.cluster_operations();
     }
     Ok(response)
+}
+
+fn asks_by_id(topic: &MetadataRequestTopic) -> bool {
+    topic.name.is_none() || topic.topic_id != Uuid::nil()
+}
+
+/// Versions 10 and 11 have a field for the id, but as a way to ask it came with version 12.
+fn invalid(request: &MetadataRequest) -> MetadataResponse {
+    let topics = request.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+    });
+    MetadataResponse::default().with_cluster_id(None).with_topics(topics.collect())
 }
 
 async fn named(
@@ -107,7 +127,11 @@ async fn named(
     } else {
         ResponseError::UnknownTopicOrPartition
     };
-    refused(name, error)
+    let mut response = refused(name, error);
+    if context.version >= 8 && request.include_topic_authorized_operations {
+        response.topic_authorized_operations = context.authorised_operations(Resource::Topic(name));
+    }
+    response
 }
 
 fn refused(name: &TopicName, error: ResponseError) -> MetadataResponseTopic {
@@ -125,7 +149,7 @@ fn by_id(context: &Context, request: &MetadataRequest, id: Uuid) -> MetadataResp
         Some(_) => ResponseError::TopicAuthorizationFailed,
         None => ResponseError::UnknownTopicId,
     };
-    MetadataResponseTopic::default().with_error_code(error.code()).with_topic_id(id)
+    MetadataResponseTopic::default().with_error_code(error.code()).with_name(None).with_topic_id(id)
 }
 
 fn describe(

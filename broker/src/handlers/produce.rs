@@ -26,6 +26,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use odradek_protocol::DecodeError;
 use odradek_protocol::batch::{self, BatchError, BatchHeader};
 use odradek_protocol::compression::Compression;
 use uuid::Uuid;
@@ -75,6 +76,9 @@ pub(crate) async fn handle(
         let mut answers = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             answers.push(answer(context, index, outcome).await);
+        }
+        if answers.is_empty() {
+            continue;
         }
         let response = TopicProduceResponse::default().with_partition_responses(answers);
         responses.push(if context.version >= 13 {
@@ -144,30 +148,62 @@ fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Resul
         let why = format!("topic {:?} has {count} partitions", &*topic.name);
         (ResponseError::UnknownTopicOrPartition, why)
     })?;
-    let records = data.records.unwrap_or_default();
-    let batch = checked(topic, records)?;
-    refuse_early_zstd(context.version, &batch.header)?;
+    let records = single(data.records.unwrap_or_default())?;
+    refuse_early_zstd(context.version, &records)?;
+    let told = |failure: Failure| told(failure, partition);
+    let batch = checked(topic, records).map_err(|refused| told(refused.into()))?;
     let now = now_ms();
-    let (batch, append_time_ms) = policy::apply(topic, data.index, batch, now)?;
+    let (batch, append_time_ms) = policy::apply(topic, data.index, batch, now).map_err(told)?;
     let metrics = &context.broker.inner.metrics;
     let count = u64::try_from(batch.header.record_count).unwrap_or(0);
-    let appended = partition.append(batch, now).map_err(|e| (e, String::new()))?;
+    let appended = partition.append(batch, now).map_err(|e| told((e, String::new()).into()))?;
     metrics.records_in.inc_by(count);
     Ok(Handed { partition: partition.clone(), appended, append_time_ms })
+}
+
+/// Kafka says where the log begins with what its log has refused, but for these errors.
+fn told(failure: Failure, partition: &Partition) -> Failure {
+    let silent = matches!(
+        failure.error,
+        ResponseError::CorruptMessage
+            | ResponseError::MessageTooLarge
+            | ResponseError::RecordListTooLarge
+            | ResponseError::KafkaStorageError
+    );
+    match silent {
+        true => failure,
+        false => Failure { log_start_offset: partition.ends().log_start_offset, ..failure },
+    }
+}
+
+/// The one batch of a record set. Fewer bytes behind it than a header needs mean nothing.
+fn single(records: Bytes) -> Result<Bytes, Refused> {
+    let header = BatchHeader::parse(&records).map_err(|e| {
+        let code = match e {
+            DecodeError::OldMagic { .. } | DecodeError::Truncated { .. } => {
+                ResponseError::InvalidRecord
+            }
+            _ => ResponseError::CorruptMessage,
+        };
+        (code, e.to_string())
+    })?;
+    if header.batch_bytes > records.len() {
+        let why = "a produce request holds a whole record batch for each partition";
+        return Err((ResponseError::InvalidRecord, why.to_owned()));
+    }
+    if records.len() - header.batch_bytes > batch::MAGIC_AT {
+        let why = "a produce request holds exactly one record batch for each partition";
+        return Err((ResponseError::InvalidRecord, why.to_owned()));
+    }
+    Ok(records.slice(..header.batch_bytes))
 }
 
 /// One valid batch that a producer may send, or why not.
 fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
     let max = topic.settings.message_bytes_max;
-    let header =
-        BatchHeader::parse(&records).map_err(|e| (ResponseError::CorruptMessage, e.to_string()))?;
     if records.len() > max {
         let why = format!("a batch of {} bytes; max.message.bytes is {max}", records.len());
         return Err((ResponseError::MessageTooLarge, why));
-    }
-    if header.batch_bytes != records.len() {
-        let why = "a produce request holds exactly one record batch for each partition";
-        return Err((ResponseError::InvalidRecord, why.to_owned()));
     }
     let header = batch::validate(&records).map_err(|e| {
         let code = match &e {
@@ -178,6 +214,10 @@ fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
         };
         (code, e.to_string())
     })?;
+    if header.base_offset != 0 {
+        let why = format!("the base offset of a batch is 0, not {}", header.base_offset);
+        return Err((ResponseError::InvalidRecord, why));
+    }
     if header.is_control() {
         let why = "control batches are written by the broker only";
         return Err((ResponseError::InvalidRecord, why.to_owned()));
@@ -190,8 +230,9 @@ fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
 }
 
 /// Clients that speak versions below 7 know no zstd, and would read such batches too.
-fn refuse_early_zstd(version: i16, header: &BatchHeader) -> Result<(), Refused> {
-    if version >= 7 || header.compression().ok() != Some(Compression::Zstd) {
+fn refuse_early_zstd(version: i16, records: &[u8]) -> Result<(), Refused> {
+    let codec = BatchHeader::parse(records).ok().and_then(|header| header.compression().ok());
+    if version >= 7 || codec != Some(Compression::Zstd) {
         return Ok(());
     }
     let why = format!(
@@ -215,12 +256,13 @@ async fn answer(
             .with_base_offset(base_offset)
             .with_log_append_time_ms(append_time_ms)
             .with_log_start_offset(if context.version >= 5 { log_start_offset } else { -1 }),
-        Err(Failure { error, why, records }) => {
+        Err(Failure { error, why, records, log_start_offset }) => {
             context.broker.inner.metrics.produce_error(error);
             let mut response = response
                 .with_error_code(error.code())
                 .with_base_offset(-1)
-                .with_log_append_time_ms(-1);
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(if context.version >= 5 { log_start_offset } else { -1 });
             if context.version >= 8 {
                 response.record_errors = records.into_iter().map(record_error).collect();
                 response.error_message = (!why.is_empty()).then(|| StrBytes::from_string(why));

@@ -17,7 +17,8 @@ def put(talk, topic, records, version=12, **options):
 
 def producer(talk, on="main"):
     """The id and epoch of a new idempotent producer."""
-    told = talk.ask("InitProducerId", 4, {"TransactionTimeoutMs": 60000}, on)
+    told = talk.ask("InitProducerId", 4, {
+        "TransactionalId": None, "TransactionTimeoutMs": 60000}, on)
     return told["ProducerId"], told["ProducerEpoch"]
 
 
@@ -198,7 +199,7 @@ def timestamps(talk):
     for version in (3, 8, 12):
         put(talk, bounded, batch(b"x", b"y"), version)
     put(talk, bounded, batch(b"x", b"y", attributes=GZIP))
-    ahead = talk.topic(suffix="-ahead")
+    ahead = talk.topic(suffix="-ahead", message_timestamp_after_max_ms=3_600_000)
     put(talk, ahead, batch(b"x", timestamp=4_000_000_000_000))
     put(talk, ahead, batch(b"x", timestamp=-1))
     put(talk, ahead, batch(b"x", timestamp=-2))
@@ -219,16 +220,18 @@ def headers_and_keys_are_kept(talk):
 
 @case
 def producer_ids(talk):
+    def init(version, timeout_ms=60000, ident=-1, epoch=-1):
+        talk.call("InitProducerId", version, {
+            "TransactionalId": None, "TransactionTimeoutMs": timeout_ms, "ProducerId": ident,
+            "ProducerEpoch": epoch})
+
     for version in messages.versions("InitProducerId"):
-        talk.call("InitProducerId", version, {"TransactionTimeoutMs": 60000})
+        init(version)
     ident, epoch = producer(talk)
-    talk.call("InitProducerId", 4, {
-        "TransactionTimeoutMs": 60000, "ProducerId": ident, "ProducerEpoch": epoch})
-    talk.call("InitProducerId", 4, {
-        "TransactionTimeoutMs": 60000, "ProducerId": ident, "ProducerEpoch": -1})
-    talk.call("InitProducerId", 4, {
-        "TransactionTimeoutMs": 60000, "ProducerId": -1, "ProducerEpoch": 3})
-    talk.call("InitProducerId", 4, {"TransactionTimeoutMs": -5})
+    init(4, ident=ident, epoch=epoch)
+    init(4, ident=ident)
+    init(4, epoch=3)
+    init(4, timeout_ms=-5)
 
 
 @case

@@ -350,7 +350,8 @@ def refused_transactions(talk):
     for version in (0, 5):
         call("InitProducerId", version, {
             "TransactionalId": name, "TransactionTimeoutMs": 60000})
-        call("InitProducerId", version, {"TransactionTimeoutMs": 60000})
+        call("InitProducerId", version, {
+            "TransactionalId": None, "TransactionTimeoutMs": 60000})
     call("AddPartitionsToTxn", 3, {
         "V3AndBelowTransactionalId": name, "V3AndBelowProducerId": 1,
         "V3AndBelowProducerEpoch": 0,
@@ -433,7 +434,8 @@ def what_a_rule_allows(talk):
     talk.call("Metadata", 9, {"Topics": both, "IncludeTopicAuthorizedOperations": True}, on="bob")
     talk.call("DescribeConfigs", 4, {"Resources": [
         {"ResourceType": 2, "ResourceName": topic.name, "ConfigurationKeys": None}]}, on="bob")
-    talk.call("InitProducerId", 5, {"TransactionTimeoutMs": 1000}, on="bob")
+    talk.call("InitProducerId", 5, {
+        "TransactionalId": None, "TransactionTimeoutMs": 1000}, on="bob")
 
 
 # Client quotas

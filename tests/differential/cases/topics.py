@@ -157,7 +157,8 @@ def create_with_colliding_names(talk):
 def create_validates_only(talk):
     for version in messages.versions("CreateTopics"):
         create(talk, wanted(talk.name, 3), version=version, validate_only=True)
-    talk.call("Metadata", 12, {"Topics": [{"Name": talk.name}]})
+    talk.call("Metadata", 12, {
+        "Topics": [{"Name": talk.name}], "AllowAutoTopicCreation": False})
 
 
 @case
