@@ -136,7 +136,11 @@ where
     async fn serve(&mut self) -> End {
         let mut stopping = self.broker.stopping();
         loop {
-            let may_read = !self.blocked && self.in_flight.len() < limits::REQUESTS_AHEAD_MAX;
+            let muted_until = self.session.muted_until();
+            let may_read = !self.blocked
+                && muted_until.is_none()
+                && self.in_flight.len() < limits::REQUESTS_AHEAD_MAX;
+            let unmuted = tokio::time::sleep_until(muted_until.unwrap_or_else(Instant::now).into());
             let patience = self.patience();
             let step = tokio::select! {
                 biased;
@@ -147,6 +151,7 @@ where
                         Err(end) => Err(end),
                     }
                 }
+                () = unmuted, if muted_until.is_some() => Ok(()),
                 _ = stopping.changed() => Err(End::Stopping),
                 () = tokio::time::sleep(patience), if self.in_flight.is_empty() => Err(End::Idle),
             };

@@ -29,6 +29,7 @@ use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
 use crate::group::{self, GroupSettings};
 use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
+use crate::quota::{Entity, Limits, Quotas};
 use crate::sequence::Producers;
 use crate::share::ShareSettings;
 use crate::share::coordinator::{self as share, GroupNames, ShareCoordinator, StateLog};
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub topics: Topics,
     pub users: Arc<Users>,
     pub access: Access,
+    pub quotas: Quotas,
     pub groups: Arc<GroupCoordinator>,
     pub share: Arc<ShareCoordinator>,
     pub cluster_id: String,
@@ -58,6 +60,8 @@ pub(crate) struct Core {
     checkpoints: std::sync::Mutex<HashMap<String, Bytes>>,
     /// One change of access rules at a time; held across their records' sync.
     pub rule_changes: AsyncMutex<()>,
+    /// One change of client quotas at a time; held across its record's sync.
+    pub quota_changes: AsyncMutex<()>,
     /// One change of users at a time; held across its record's sync.
     pub user_changes: AsyncMutex<()>,
     /// One change of topics at a time; held across its state record's sync.
@@ -84,6 +88,7 @@ struct Restored {
     topics: BTreeMap<String, TopicRecord>,
     users: Vec<(String, Bytes)>,
     rules: Vec<(Uuid, Rule)>,
+    quotas: BTreeMap<Entity, Limits>,
     starts: HashMap<PartitionId, i64>,
     checkpoints: HashMap<String, Bytes>,
     producer_ids_next: i64,
@@ -111,6 +116,10 @@ impl Restored {
                 Some(StateKey::Acl(id)) => {
                     let rule = serde_json::from_slice(&value).map_err(damaged)?;
                     restored.rules.push((id, rule));
+                }
+                Some(StateKey::Quota(entity)) => {
+                    let limits = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.quotas.insert(entity, limits);
                 }
                 Some(StateKey::Start(id)) => {
                     let start = serde_json::from_slice(&value).map_err(damaged)?;
@@ -179,6 +188,7 @@ impl Core {
             topics,
             users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
             access: Access::new(&config.access, restored.rules),
+            quotas: Quotas::new(&config.quota_windows, restored.quotas),
             groups,
             share,
             cluster_id: cluster_id(&config, restored.cluster),
@@ -187,6 +197,7 @@ impl Core {
             state,
             checkpoints: std::sync::Mutex::new(restored.checkpoints),
             rule_changes: AsyncMutex::default(),
+            quota_changes: AsyncMutex::default(),
             user_changes: AsyncMutex::default(),
             topic_changes: AsyncMutex::default(),
             producer_ids: AsyncMutex::new(ProducerIds {

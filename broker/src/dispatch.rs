@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{self, ApiKey};
@@ -16,7 +17,9 @@ use odradek_protocol::guard;
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::diagnose;
+use crate::handlers::throttle::Timed;
 use crate::handlers::{self, Context, api_versions, sasl_authenticate};
+use crate::quota::{Kind, Worked};
 use crate::reply::Reply;
 use crate::session::{Session, Standing};
 
@@ -57,8 +60,10 @@ pub(crate) struct Api {
     pub handler: fn(Context, Bytes) -> Answer,
 }
 
+/// `unthrottled`: the reply has no place for a throttle time.
 macro_rules! api {
-    ($module:ident :: $request:ident, $oldest:literal ..= $newest:literal
+    (unthrottled $($row:tt)*) => { api!(@row []; $($row)*) };
+    (@row [$($throttled:ident)?]; $module:ident :: $request:ident, $oldest:literal ..= $newest:literal
      $(, $field:ident = $value:expr)*) => {{
         #[allow(unused_mut)]
         let mut api = Api {
@@ -72,7 +77,10 @@ macro_rules! api {
             handler: |context, body| {
                 Box::pin(async move {
                     let request = decode::<messages::$request>(&context, body)?;
-                    let response = handlers::$module::handle(&context, request).await?;
+                    #[allow(unused_mut)]
+                    let mut response = handlers::$module::handle(&context, request).await?;
+                    let _throttle_time_ms = context.throttle_time_ms();
+                    $(response.$throttled = _throttle_time_ms;)?
                     response.into_reply(&context)
                 })
             },
@@ -80,6 +88,7 @@ macro_rules! api {
         $(api.$field = $value;)*
         api
     }};
+    ($($row:tt)*) => { api!(@row [throttle_time_ms]; $($row)*) };
 }
 
 /// In the order of their keys.
@@ -125,7 +134,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(sync_group::SyncGroupRequest, 0..=5),
     api!(describe_groups::DescribeGroupsRequest, 0..=6),
     api!(list_groups::ListGroupsRequest, 0..=5),
-    api!(sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
+    api!(unthrottled sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
     api!(
         api_versions::ApiVersionsRequest,
         0..=4,
@@ -167,7 +176,7 @@ pub(crate) const APIS: &[Api] = &[
             "on other systems than Unix TotalBytes and UsableBytes are -1",
         ]
     ),
-    api!(sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
+    api!(unthrottled sasl_authenticate::SaslAuthenticateRequest, 0..=2, before_login = true),
     api!(create_partitions::CreatePartitionsRequest, 0..=3),
     api!(
         delete_groups::DeleteGroupsRequest,
@@ -189,6 +198,12 @@ pub(crate) const APIS: &[Api] = &[
         left_out = &["replicas can only stay where they are: there is one broker"]
     ),
     api!(list_partition_reassignments::ListPartitionReassignmentsRequest, 0..=0),
+    api!(describe_client_quotas::DescribeClientQuotasRequest, 0..=1),
+    api!(
+        alter_client_quotas::AlterClientQuotasRequest,
+        0..=1,
+        left_out = &["host names in place of addresses are INVALID_REQUEST"]
+    ),
     api!(describe_user_scram_credentials::DescribeUserScramCredentialsRequest, 0..=0),
     api!(
         alter_user_scram_credentials::AlterUserScramCredentialsRequest,
@@ -196,7 +211,7 @@ pub(crate) const APIS: &[Api] = &[
         left_out = &["users of the configuration file are UNACCEPTABLE_CREDENTIAL"]
     ),
     api!(
-        describe_quorum::DescribeQuorumRequest,
+        unthrottled describe_quorum::DescribeQuorumRequest,
         0..=2,
         left_out = &["there is no quorum: the one node is leader and voter of its own state log"]
     ),
@@ -321,6 +336,9 @@ pub(crate) fn dispatch(
         client_id: header.client_id.unwrap_or_default(),
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },
+        request_bytes: frame.len(),
+        worked: broker.core().quotas.is_limited(Kind::Request).then(Worked::new),
+        throttle_ms: AtomicI64::new(0),
     };
     if !known {
         let answer = Box::pin(async move { api_versions::unsupported().into_reply(&context) });
@@ -329,7 +347,13 @@ pub(crate) fn dispatch(
     if let Err(e) = guard::check(key, version, &body) {
         return rejected(diagnose::UNDECODABLE_REQUEST, format!("{} {version}: {e}", api.name));
     }
-    Ok(Accepted { api, answer: (api.handler)(context, body) })
+    let worked = context.worked.clone();
+    let answer = (api.handler)(context, body);
+    let answer = match worked {
+        None => answer,
+        Some(worked) => Box::pin(Timed { answer, worked }),
+    };
+    Ok(Accepted { api, answer })
 }
 
 /// Who asks, if this may be asked now.

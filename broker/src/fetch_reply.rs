@@ -55,6 +55,7 @@ impl PartitionReply {
 
 #[derive(Debug)]
 pub(crate) struct FetchReply {
+    pub throttle_time_ms: i32,
     error: Option<ResponseError>,
     session_id: i32,
     partitions: Vec<PartitionReply>,
@@ -62,17 +63,17 @@ pub(crate) struct FetchReply {
 
 impl FetchReply {
     pub(crate) fn refused(error: ResponseError) -> Self {
-        Self { error: Some(error), session_id: 0, partitions: Vec::new() }
+        Self { throttle_time_ms: 0, error: Some(error), session_id: 0, partitions: Vec::new() }
     }
 
     pub(crate) fn new(session_id: i32, partitions: Vec<PartitionReply>) -> Self {
-        Self { error: None, session_id, partitions }
+        Self { throttle_time_ms: 0, error: None, session_id, partitions }
     }
 
     /// The body in pieces: heads, and between them the records, uncopied.
     fn encode(self, version: i16) -> Vec<Bytes> {
         let mut out = Pieces { version, done: Vec::new(), head: BytesMut::new() };
-        out.head.put_i32(0); // throttle time
+        out.head.put_i32(self.throttle_time_ms);
         if version >= 7 {
             out.head.put_i16(self.error.map_or(0, |e| e.code()));
             out.head.put_i32(self.session_id);

@@ -143,6 +143,18 @@ impl FetchSessions {
         Ok(Opened { wanted: session.wanted, kind: Kind::Incremental { id, epoch } })
     }
 
+    /// A reply without anything, because of a quota: what was wanted is still wanted, and a session
+    /// that was only asked for does not begin.
+    pub(crate) fn throttled(&self, opened: Opened) -> FetchReply {
+        let Opened { wanted, kind } = opened;
+        let Kind::Incremental { id, epoch } = kind else {
+            return FetchReply::new(NO_SESSION, Vec::new());
+        };
+        let epoch = epoch.checked_add(1).unwrap_or(1);
+        lock(&self.sessions).insert(id, Session { epoch, wanted, used: Instant::now() });
+        FetchReply::new(id, Vec::new())
+    }
+
     /// Puts the session back and makes the reply.
     pub(crate) fn close(&self, opened: Opened, replies: Vec<PartitionReply>) -> FetchReply {
         let Opened { wanted, kind } = opened;

@@ -23,6 +23,7 @@ mod metrics;
 mod partition;
 mod partitioner;
 mod policy;
+mod quota;
 mod reads;
 mod reply;
 mod retention;

@@ -35,6 +35,12 @@ pub(crate) const PARTITIONS_MAX: usize = 20_000;
 /// Access rules. A decision does not get slower with their number; loading and listing them does.
 pub(crate) const ACL_RULES_MAX: usize = 20_000;
 
+/// Entities with client quotas. The limit of a request is found by eight look-ups, however many.
+pub(crate) const QUOTA_ENTITIES_MAX: usize = 10_000;
+
+/// A user's name or client id in a quota: a part of a key of the state log.
+pub(crate) const QUOTA_NAME_BYTES_MAX: usize = 1_024;
+
 /// Length of a topic name (Kafka's own bound: it becomes a folder name).
 pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 249;
 

@@ -13,6 +13,7 @@ use crate::config::{Config, Listener, SecurityProtocol};
 use crate::connection::{self, Place};
 use crate::diagnose;
 use crate::limits;
+use crate::quota::Kind;
 use crate::session::{Identity, Login, Session};
 use crate::tls;
 
@@ -98,6 +99,16 @@ fn admit(broker: &Broker, bound: &Arc<Bound>, stream: TcpStream, peer: SocketAdd
         }
     };
     broker.inner.metrics.connection(&bound.config.name);
+    if let Some(wait) = broker.core().quotas.connect(peer.ip()) {
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        broker.inner.metrics.throttled(Kind::Connection.key(), wait_ms);
+        // It holds its place, so that many of them are no way around the number of connections.
+        broker.spawn(async move {
+            tokio::time::sleep(wait).await;
+            drop((stream, place));
+        });
+        return;
+    }
     let (connection_broker, bound) = (broker.clone(), bound.clone());
     broker.spawn(async move {
         greet(connection_broker, &bound, stream, peer).await;
@@ -159,6 +170,7 @@ fn session(
         local,
         tls_server_name,
         login: std::sync::Mutex::new(login),
+        muted_until: std::sync::Mutex::default(),
         software: std::sync::Mutex::default(),
         share_sessions: std::sync::Mutex::default(),
     })

@@ -7,7 +7,8 @@ use kafka_protocol::ResponseError;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, histogram_opts,
+    CounterVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    histogram_opts,
 };
 
 use crate::broker::Broker;
@@ -27,6 +28,8 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     produce_errors: IntCounterVec,
+    throttled: IntCounterVec,
+    throttle_seconds: CounterVec,
     accepted: IntCounterVec,
     levels: Levels,
 }
@@ -103,6 +106,18 @@ impl Metrics {
                 "Connections accepted.",
                 &["listener"],
             ),
+            throttled: counters(
+                r,
+                "odradek_throttled_total",
+                "Requests and connections beyond a client quota, by its key.",
+                &["quota"],
+            ),
+            throttle_seconds: seconds(
+                r,
+                "odradek_throttle_seconds_total",
+                "Time that clients were made to wait for a quota, by its key.",
+                &["quota"],
+            ),
             levels: Levels::registered(r),
             registry,
         }
@@ -117,6 +132,11 @@ impl Metrics {
 
     pub(crate) fn produce_error(&self, error: ResponseError) {
         self.produce_errors.with_label_values(&[&error.code().to_string()]).inc();
+    }
+
+    pub(crate) fn throttled(&self, quota: &str, wait_ms: i64) {
+        self.throttled.with_label_values(&[quota]).inc();
+        self.throttle_seconds.with_label_values(&[quota]).inc_by(wait_ms as f64 / 1_000.0);
     }
 
     pub(crate) fn connection(&self, listener: &str) {
@@ -216,6 +236,13 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     let counters = IntCounterVec::new(Opts::new(name, help), labels);
+    let counters = counters.expect("names in this file are valid");
+    register(registry, counters.clone());
+    counters
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+    let counters = CounterVec::new(Opts::new(name, help), labels);
     let counters = counters.expect("names in this file are valid");
     register(registry, counters.clone());
     counters

@@ -78,6 +78,8 @@ pub(crate) struct Session {
     /// The name that the client asked for in its TLS hello.
     pub tls_server_name: Option<String>,
     pub login: Mutex<Login>,
+    /// Nothing more is read before this moment: a quota was used up.
+    pub muted_until: Mutex<Option<Instant>>,
     /// From ApiVersions 3 on: name and version of the client library.
     pub software: Mutex<Option<(String, String)>>,
     /// They end with the connection.
@@ -98,6 +100,19 @@ impl Session {
     /// The client's address as Java prints one without a name, because Kafka's tools show it so.
     pub(crate) fn client_host(&self) -> String {
         format!("/{}", self.peer.ip().to_canonical())
+    }
+
+    pub(crate) fn mute(&self, wait_ms: i64) {
+        let until = Instant::now().checked_add(Duration::from_millis(wait_ms.unsigned_abs()));
+        let mut muted = lock(&self.muted_until);
+        *muted = (*muted).max(until);
+    }
+
+    /// The moment up to which nothing is read, if that is not over.
+    pub(crate) fn muted_until(&self) -> Option<Instant> {
+        let mut muted = lock(&self.muted_until);
+        *muted = muted.filter(|until| Instant::now() < *until);
+        *muted
     }
 
     /// Where this client is told to connect: `advertised.listeners` if set, else the name it asked

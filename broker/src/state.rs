@@ -11,6 +11,8 @@ use odradek_log::PartitionId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::quota::Entity;
+
 pub(crate) const STATE_TOPIC: &str = "__odradek_state";
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -53,6 +55,8 @@ pub(crate) enum StateKey {
     ProducerIds,
     /// An access rule.
     Acl(Uuid),
+    /// Client quotas of an entity.
+    Quota(Entity),
     /// What was set for a resource through the protocol, as a map of texts. A topic's stands in
     /// its own record.
     Config(ConfigResource),
@@ -106,6 +110,10 @@ impl StateKey {
             Self::ProducerIds => "producer-ids:".to_owned(),
             Self::Config(resource) => format!("config:{}", resource.to_text()),
             Self::Acl(id) => format!("acl:{id}"),
+            Self::Quota(entity) => {
+                let entity = serde_json::to_string(entity).expect("a map of texts is JSON");
+                format!("quota:{entity}")
+            }
             Self::ShareGroup(group) => format!("share-group:{group}"),
             Self::SharePartition(group, id) => {
                 format!("share:{group}:{}:{}", id.topic_id, id.partition)
@@ -125,6 +133,7 @@ impl StateKey {
             "producer-ids" => Some(Self::ProducerIds),
             "config" => ConfigResource::parse(name).map(Self::Config),
             "acl" => Some(Self::Acl(name.parse().ok()?)),
+            "quota" => Some(Self::Quota(serde_json::from_str(name).ok()?)),
             "share-group" => Some(Self::ShareGroup(name.to_owned())),
             "start" => parse_partition(name).map(Self::Start),
             "share" => {
@@ -170,6 +179,10 @@ mod tests {
             StateKey::Acl(STATE_TOPIC_ID),
             StateKey::ShareGroup("g:h".to_owned()),
             StateKey::SharePartition("g:h".to_owned(), id),
+            StateKey::Quota(Entity::from([
+                ("user".to_owned(), Some("a:\"b".to_owned())),
+                ("client-id".to_owned(), None),
+            ])),
         ] {
             assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
         }

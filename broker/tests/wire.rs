@@ -7,6 +7,8 @@ mod access;
 mod credentials;
 #[path = "wire/login.rs"]
 mod login;
+#[path = "wire/quotas.rs"]
+mod quotas;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};

@@ -109,6 +109,14 @@ pub struct AccessSettings {
     pub super_users: BTreeSet<String>,
 }
 
+/// Number and seconds of the windows over which client quotas are measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaWindows {
+    pub clients: (i64, i64),
+    /// Of `controller_mutation_rate`.
+    pub mutations: (i64, i64),
+}
+
 /// A user named in the configuration; holds for every listener with login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigUser {
@@ -135,6 +143,7 @@ pub struct Config {
     pub groups: GroupSettings,
     pub limits: ConnectionLimits,
     pub access: AccessSettings,
+    pub quota_windows: QuotaWindows,
     pub users: Vec<ConfigUser>,
     /// To be said loudly at the start.
     pub warnings: Vec<String>,
@@ -214,6 +223,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         groups: groups(reader),
         limits: limits(reader),
         access: access(reader),
+        quota_windows: quota_windows(reader),
         users: Vec::new(),
         warnings: Vec::new(),
         notes: notes(reader, without_effect),
@@ -387,6 +397,16 @@ fn access(reader: &Reader<'_>) -> AccessSettings {
         enabled: class.is_some(),
         everyone_without_rule: reader.bool("allow.everyone.if.no.acl.found"),
         super_users: super_users(reader),
+    }
+}
+
+fn quota_windows(reader: &Reader<'_>) -> QuotaWindows {
+    QuotaWindows {
+        clients: (reader.long("quota.window.num"), reader.long("quota.window.size.seconds")),
+        mutations: (
+            reader.long("controller.quota.window.num"),
+            reader.long("controller.quota.window.size.seconds"),
+        ),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `count` is the new number in all, larger than now. Durable before the reply.
 //! - Each topic needs Alter, else TOPIC_AUTHORIZATION_FAILED.
+//! - Beyond `controller_mutation_rate` a topic is THROTTLING_QUOTA_EXCEEDED from v3 on (KIP-599).
 //! - `validate_only` checks and adds nothing. Assignments must name this node only.
 //!
 //! Left out: nothing.
@@ -76,6 +77,11 @@ async fn grow(
         }
         let node = context.node();
         assignments.iter().try_for_each(|a| topic_changes::check_replicas(node, &a.broker_ids))?;
+    }
+    let now = context.core.topics.by_name(&topic.name).map_or(0, |topic| topic.partitions.len());
+    let more = usize::try_from(topic.count).unwrap_or(0).saturating_sub(now);
+    if now > 0 && more > 0 {
+        context.mutate(more, context.version >= 3)?;
     }
     topic_changes::grow(&context.core, &topic.name, topic.count, validate_only).await
 }

@@ -5,6 +5,7 @@
 //! - `validate_only` checks and creates nothing.
 //! - Needs Create on the cluster or on the topic. Who may not see a topic's configurations
 //!   (DescribeConfigs) is told none, nor partitions and factor.
+//! - Beyond `controller_mutation_rate` a topic is THROTTLING_QUOTA_EXCEEDED from v6 on (KIP-599).
 //! - v5 (KIP-525): the resulting partitions, factor and configurations; v7 (KIP-516): the topic id.
 //! - Manual assignments must name this node only; their number is the number of partitions.
 //!
@@ -69,6 +70,8 @@ async fn create(
         let partitions = usize::try_from(record.partitions).unwrap_or(0);
         return Ok(Created { id: record.id, partitions, configs });
     }
+    let checked = topic_changes::check(&context.core, &wanted)?;
+    context.mutate(usize::try_from(checked.partitions).unwrap_or(0), context.version >= 6)?;
     let made = topic_changes::create(&context.core, &wanted).await?;
     Ok(Created { id: made.id, partitions: made.partitions.len(), configs })
 }

@@ -4,6 +4,7 @@
 //! - v5 (KIP-599): an error message; v6 (KIP-516): by id.
 //! - Needs Delete on the topic or on the cluster. A topic that may not even be described is denied
 //!   whether it exists or not, and its name is not told.
+//! - Beyond `controller_mutation_rate` a topic is THROTTLING_QUOTA_EXCEEDED from v5 on (KIP-599).
 //! - `delete.topic.enable=false` is TOPIC_DELETION_DISABLED.
 //!
 //! Left out: nothing.
@@ -106,7 +107,10 @@ async fn delete(context: &Context, name: Option<TopicName>, id: Uuid) -> Deletab
         _ if denied => {
             Err((ResponseError::TopicAuthorizationFailed, "Authorization failed.".to_owned()))
         }
-        Some(topic) => topic_changes::delete(&context.core, &topic.name).await,
+        Some(topic) => match context.mutate(topic.partitions.len(), context.version >= 5) {
+            Ok(()) => topic_changes::delete(&context.core, &topic.name).await,
+            Err(refusal) => Err(refusal),
+        },
         None if by_name => {
             Err((ResponseError::UnknownTopicOrPartition, "there is no such topic".to_owned()))
         }

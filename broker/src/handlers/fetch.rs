@@ -4,6 +4,7 @@
 //!   of it. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
 //! - If fewer than `min_bytes` are there, waits up to `max_wait_ms` for appends.
 //! - Only durable records are seen.
+//! - `consumer_byte_rate`: the bytes of the records are charged; beyond it the reply has none.
 //! - Each topic needs Read, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
@@ -28,6 +29,7 @@ use crate::fetch_reply::{FetchReply, PartitionReply};
 use crate::fetch_session::{Opened, Wanted};
 use crate::handlers::{Context, check_leader_epoch};
 use crate::partition::Partition;
+use crate::quota::Kind;
 use crate::reads;
 
 pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<FetchReply, Close> {
@@ -42,6 +44,12 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
     let limit = Limit::of(context, &request);
     let readable = Readable::of(context, &opened.wanted);
     let found = wait_and_read(context, &mut opened, &limit, &readable).await;
+    let record_bytes = found.iter().map(PartitionReply::record_bytes).sum();
+    if context.charge(Kind::Fetch, record_bytes) {
+        // As Kafka, the records are kept back until the client may have them.
+        context.uncharge(Kind::Fetch, record_bytes);
+        return Ok(sessions.throttled(opened));
+    }
     Ok(sessions.close(opened, found))
 }
 
@@ -81,6 +89,8 @@ impl Limit {
         let at_most = |wanted: i32| usize::try_from(wanted).unwrap_or(0);
         let bytes_max =
             at_most(request.max_bytes).min(context.core.config().limits.fetch_bytes_max);
+        // More could never be sent without being kept back.
+        let bytes_max = bytes_max.min(context.core.quotas.fetch_bytes_max(context.charged()));
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Self {
             bytes_max,

@@ -111,6 +111,7 @@ async fn named(
     } else if allowed {
         let wanted =
             Wanted { name: name.to_string(), partitions: None, configs: Default::default() };
+        context.mutate_for_new(&wanted);
         match topic_changes::create(&context.core, &wanted).await {
             Ok(topic) => return describe(context, request, &topic),
             Err((ResponseError::TopicAlreadyExists, _)) => {

@@ -3,6 +3,7 @@
 //! `async fn handle(context: &Context, request: XRequest) -> Result<XResponse, Close>`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use kafka_protocol::ResponseError;
 
@@ -12,8 +13,10 @@ use crate::client::Principal;
 use crate::core::Core;
 use crate::diagnose;
 use crate::partition::Partition;
+use crate::quota::Worked;
 use crate::session::Session;
 
+pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod alter_replica_log_dirs;
@@ -30,6 +33,7 @@ pub(crate) mod delete_records;
 pub(crate) mod delete_share_group_offsets;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_acls;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
@@ -62,6 +66,7 @@ pub(crate) mod share_fetch;
 pub(crate) mod share_group_describe;
 pub(crate) mod share_group_heartbeat;
 pub(crate) mod sync_group;
+pub(crate) mod throttle;
 
 /// What a handler may know about the request it answers.
 pub(crate) struct Context {
@@ -74,6 +79,11 @@ pub(crate) struct Context {
     pub client_id: String,
     pub correlation_id: i32,
     pub version: i16,
+    pub request_bytes: usize,
+    /// There while anybody has a quota of `request_percentage`.
+    pub worked: Option<Arc<Worked>>,
+    /// The longest wait that a quota asked for.
+    pub throttle_ms: AtomicI64,
 }
 
 impl Context {

@@ -7,6 +7,7 @@
 //!   a connection is the order in the log.
 //! - Each topic needs Write: without it its partitions are TOPIC_AUTHORIZATION_FAILED, whether they
 //!   exist or not.
+//! - `producer_byte_rate`: the bytes of the request are charged.
 //! - Idempotent producers: a repeat of one of the last five batches is answered with its first
 //!   offset, once it is durable; a gap is OUT_OF_ORDER_SEQUENCE_NUMBER.
 //! - What the topic's configuration asks for (`policy`): `message.timestamp.type=LogAppendTime`
@@ -37,6 +38,7 @@ use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::partition::{Appended, Batch, Partition};
 use crate::policy::{self, Failure};
+use crate::quota::Kind;
 use crate::topics::Topic;
 
 /// An error with a sentence for newer clients.
@@ -68,7 +70,10 @@ pub(crate) async fn handle(
         }
         handed.push(HandedTopic { name, topic_id, partitions });
     }
+    context.charge(Kind::Produce, context.request_bytes);
     if acks == 0 {
+        // There is no reply to tell it, but the connection waits.
+        context.throttle_time_ms();
         return no_reply(&handed);
     }
     let mut responses = Vec::with_capacity(handed.len());

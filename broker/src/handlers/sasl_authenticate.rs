@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -61,6 +62,9 @@ pub(crate) fn bare_token(broker: &Broker, session: &Arc<Session>, token: &Bytes)
         client_id: String::new(),
         correlation_id: 0,
         version: 0,
+        request_bytes: token.len(),
+        worked: None,
+        throttle_ms: AtomicI64::new(0),
     };
     let token = token.clone();
     Some(Box::pin(async move {

@@ -140,7 +140,7 @@ async fn answer(
         share.end_session(&wanted.key);
     }
     let lock_ms = share.settings(&wanted.key.0).lock_ms;
-    ShareFetchReply { error: None, lock_ms, partitions: replies }
+    ShareFetchReply { lock_ms, partitions: replies, ..ShareFetchReply::default() }
 }
 
 fn brought(request: ShareFetchRequest) -> Vec<Brought> {

@@ -29,6 +29,7 @@ impl PartitionReply {
 
 #[derive(Debug, Default)]
 pub(crate) struct ShareFetchReply {
+    pub throttle_time_ms: i32,
     pub error: Option<ResponseError>,
     pub lock_ms: i32,
     pub partitions: Vec<PartitionReply>,
@@ -42,7 +43,7 @@ impl ShareFetchReply {
     /// The body in pieces: heads, and between them the records, uncopied.
     fn encode(mut self) -> Vec<Bytes> {
         let mut out = Pieces::default();
-        out.head.put_i32(0); // throttle time
+        out.head.put_i32(self.throttle_time_ms);
         out.head.put_i16(self.error.map_or(0, |e| e.code()));
         out.head.put_u8(0); // no message
         out.head.put_i32(self.lock_ms);
@@ -192,7 +193,7 @@ mod tests {
         // Partitions of one topic need not follow each other.
         let [one, other] = first;
         let partitions = vec![one, failed, other];
-        let reply = ShareFetchReply { error: None, lock_ms: 30_000, partitions };
+        let reply = ShareFetchReply { lock_ms: 30_000, partitions, ..ShareFetchReply::default() };
         assert_eq!(reply.encode().concat(), bytes.to_vec());
     }
 }

@@ -499,6 +499,31 @@ const SHARE_GROUPS: &[Key] = &[
 ];
 
 const LIMITS: &[Key] = &[
+    Key::new(
+        "quota.window.num",
+        Kind::Int { min: 1, max: 10_000 },
+        "Windows over which client quotas are measured.",
+    )
+    .long("Quotas themselves are set with kafka-configs, for users, client ids and addresses.")
+    .default("11"),
+    Key::new(
+        "quota.window.size.seconds",
+        Kind::Int { min: 1, max: 86_400 },
+        "Length of one such window.",
+    )
+    .default("1"),
+    Key::new(
+        "controller.quota.window.num",
+        Kind::Int { min: 1, max: 10_000 },
+        "The same for controller_mutation_rate: the burst that is let through.",
+    )
+    .default("11"),
+    Key::new(
+        "controller.quota.window.size.seconds",
+        Kind::Int { min: 1, max: 86_400 },
+        "Length of one such window.",
+    )
+    .default("1"),
     Key::new("max.connections", Kind::Int { min: 1, max: INT }, "Connections at once.")
         .default("1000")
         .differs("2147483647", "each costs memory")

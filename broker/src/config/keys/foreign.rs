@@ -10,7 +10,6 @@ const CLIENT: &str = "it is a setting of clients";
 const NO_LOGIN: &str = "the broker never logs in to another broker";
 const NO_TRANSACTIONS: &str = "transactions are not there yet";
 const STORE: &str = "the store arranges this itself";
-const QUOTAS: &str = "client quotas are not there yet";
 const OLD_FORMAT: &str = "there is one storage format";
 const JAVA: &str = "it belongs to Java";
 
@@ -42,8 +41,6 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("metrics.", "metrics are at /metrics of the HTTP port"),
     ("kafka.metrics.", "metrics are at /metrics of the HTTP port"),
     ("telemetry.", "client telemetry is not collected"),
-    ("quota.", QUOTAS),
-    ("quota.window.", QUOTAS),
     ("sasl.kerberos.", "Kerberos is not offered"),
     ("sasl.oauthbearer.", "OAUTHBEARER is not offered"),
     ("sasl.login.", NO_LOGIN),
@@ -81,7 +78,7 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("num.replica.fetchers", NoEffect(ONE_REPLICA)),
     ("num.replica.alter.log.dirs.threads", NoEffect(ONE_REPLICA)),
     ("num.recovery.threads.per.data.dir", NoEffect(STORE)),
-    ("num.quota.samples", NoEffect(QUOTAS)),
+    ("num.quota.samples", NoEffect("Kafka dropped it: see quota.window.num")),
     ("background.threads", NoEffect(THREADS)),
     (
         "queued.max.requests",
