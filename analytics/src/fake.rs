@@ -163,6 +163,7 @@ fn info(name: &str, topic: &Topic) -> TopicInfo {
             partition: i32::try_from(index).unwrap(),
             start_offset: partition.start,
             end_offset: partition.end(),
+            log_end_offset: partition.end(),
             bytes: 0,
         })
         .collect();

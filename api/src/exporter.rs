@@ -63,7 +63,7 @@ fn topic_gauges(gauges: &Gauges, node_id: i32, topics: &[TopicInfo]) {
         count.with_label_values(&[&topic.name]).set(partitions);
         for partition in &topic.partitions {
             let labels = [topic.name.clone(), partition.partition.to_string()];
-            current.with_label_values(&labels).set(partition.end_offset);
+            current.with_label_values(&labels).set(partition.log_end_offset);
             oldest.with_label_values(&labels).set(partition.start_offset);
             for (gauge, value) in &constant {
                 gauge.with_label_values(&labels).set(*value);

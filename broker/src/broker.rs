@@ -198,6 +198,7 @@ impl Broker {
         self.inner.stopping.send_replace(true);
         self.core().groups.close();
         self.core().share.close();
+        self.core().transactions.close();
         let mut tasks = std::mem::take(&mut *crate::partition::lock(&self.inner.tasks));
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::SHUTDOWN_TIME_MAX, ended).await.is_err() {
@@ -231,6 +232,7 @@ async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
     let core = opened.map_err(|e| OpenError(format!("opening was interrupted: {e}")))??;
     core.groups.start();
     core.share.start();
+    core.transactions.start();
     let topics = core.clone();
     // A crash between a topic's deletion and that of its offsets leaves offsets behind.
     let kept = core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
@@ -270,6 +272,7 @@ async fn watch_incarnation(broker: Broker) {
         tracing::error!(reason = %why, "the log failed; opening it again");
         core.groups.close();
         core.share.close();
+        core.transactions.close();
         let closing = core.clone();
         // The folder's lock must be free before it can be opened again.
         let _ = tokio::task::spawn_blocking(move || closing.log.close()).await;

@@ -27,8 +27,8 @@ use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
 use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
 use crate::group::{self, GroupSettings};
-use crate::limits;
 use crate::partition::{self, Appended, Batch, Partition};
+use crate::producer_ids::ProducerIds;
 use crate::quota::{Entity, Limits, Quotas};
 use crate::sequence::Producers;
 use crate::share::ShareSettings;
@@ -38,6 +38,11 @@ use crate::state::{
     STATE_TOPIC, StateKey, TopicRecord,
 };
 use crate::topics::{self, Topic, Topics};
+use crate::transaction::coordinator::TransactionCoordinator;
+use crate::transaction::record::{Producer, TransactionRecord};
+use crate::transaction::recover::{self, Open};
+use crate::transaction::units::TransactionUnits;
+use crate::transaction::{COORDINATOR_EPOCH, marker};
 
 /// Why a data folder could not be opened, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +51,13 @@ pub struct OpenError(pub(crate) String);
 
 pub(crate) struct Core {
     pub log: Arc<Log>,
-    pub topics: Topics,
+    pub topics: Arc<Topics>,
     pub users: Arc<Users>,
     pub access: Access,
     pub quotas: Quotas,
     pub groups: Arc<GroupCoordinator>,
     pub share: Arc<ShareCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
     pub cluster_id: String,
     pub configs: Arc<Configs>,
     offsets: Arc<OffsetsPartitions>,
@@ -66,14 +72,7 @@ pub(crate) struct Core {
     pub user_changes: AsyncMutex<()>,
     /// One change of topics at a time; held across its state record's sync.
     topic_changes: AsyncMutex<()>,
-    producer_ids: AsyncMutex<ProducerIds>,
-}
-
-/// Ids in hand, and the end of the block that the state log says is taken.
-#[derive(Default)]
-struct ProducerIds {
-    next: i64,
-    taken_until: i64,
+    producer_ids: Arc<ProducerIds>,
 }
 
 pub(crate) fn now_ms() -> i64 {
@@ -94,6 +93,7 @@ struct Restored {
     producer_ids_next: i64,
     configs: BTreeMap<ConfigResource, Overrides>,
     share: share::Loaded,
+    transactions: BTreeMap<String, TransactionRecord>,
 }
 
 impl Restored {
@@ -145,6 +145,10 @@ impl Restored {
                     let record = serde_json::from_slice(&value).map_err(damaged)?;
                     restored.share.partitions.push((group, id, record));
                 }
+                Some(StateKey::Transaction(id)) => {
+                    let record = serde_json::from_slice(&value).map_err(damaged)?;
+                    restored.transactions.insert(id, record);
+                }
                 None => tracing::warn!(
                     key = %String::from_utf8_lossy(&key),
                     "state of a kind this version does not know; left alone"
@@ -167,7 +171,7 @@ impl Core {
         let mut restored = Restored::read(records)?;
         let configs = Arc::new(Configs::new(config, std::mem::take(&mut restored.configs)));
         let opening = Opening { config: configs.current(), ..opening };
-        let topics = Topics::default();
+        let topics = Arc::new(Topics::default());
         for (name, record) in &restored.topics {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;
             topics.put(Arc::new(topic));
@@ -183,6 +187,16 @@ impl Core {
         let share = share_coordinator(&state, &groups, &configs);
         let topic = |id: PartitionId| topics.by_id(id.topic_id)?.partition(id.partition).cloned();
         share.load(std::mem::take(&mut restored.share), |id| topic(id).is_some());
+        let producer_ids = ProducerIds::new(state.clone(), restored.producer_ids_next);
+        let units = TransactionUnits {
+            log: opening.log.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            offsets: offsets.clone(),
+            state: state.clone(),
+            producer_ids: producer_ids.clone(),
+        };
+        let transactions = opening.transactions(units, restored.transactions)?;
         Ok(Arc::new(Self {
             log: opening.log,
             topics,
@@ -191,6 +205,7 @@ impl Core {
             quotas: Quotas::new(&config.quota_windows, restored.quotas),
             groups,
             share,
+            transactions,
             cluster_id: cluster_id(&config, restored.cluster),
             configs,
             offsets,
@@ -200,10 +215,7 @@ impl Core {
             quota_changes: AsyncMutex::default(),
             user_changes: AsyncMutex::default(),
             topic_changes: AsyncMutex::default(),
-            producer_ids: AsyncMutex::new(ProducerIds {
-                next: restored.producer_ids_next,
-                taken_until: restored.producer_ids_next,
-            }),
+            producer_ids,
         }))
     }
 
@@ -244,7 +256,7 @@ impl Core {
             let records = records.map(|(name, value)| (StateKey::Checkpoint(name), value));
             appends.push((self.state.clone(), vec![state_batch(records.collect())]));
         }
-        let (mut base_offsets, done) = self.submit(&appends);
+        let (mut base_offsets, done) = partition::submit(&self.log, &appends);
         match done.await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(ResponseError::KafkaStorageError),
@@ -260,38 +272,14 @@ impl Core {
         Ok(base_offsets)
     }
 
-    fn submit(
-        &self,
-        appends: &[(Arc<Partition>, Vec<Batch>)],
-    ) -> (Vec<i64>, tokio::sync::oneshot::Receiver<Result<(), CommitError>>) {
-        let now = now_ms();
-        let ids: BTreeMap<PartitionId, &Arc<Partition>> =
-            appends.iter().map(|(p, _)| (p.id, p)).collect();
-        let mut locked: BTreeMap<_, _> = ids.iter().map(|(id, p)| (*id, p.lock())).collect();
-        let mut base_offsets = Vec::with_capacity(appends.len());
-        let mut given = Vec::with_capacity(appends.len());
-        for (partition, batches) in appends {
-            let lock = locked.get_mut(&partition.id).expect("every partition was locked above");
-            let (base_offset, append) = lock.take(batches, now);
-            base_offsets.push(base_offset);
-            given.push(append);
-        }
-        let partitions = ids.into_values().cloned().collect();
-        let done = partition::commit(&self.log, given, partitions);
-        (base_offsets, done)
-    }
-
     /// A producer id that no other producer ever got.
     pub(crate) async fn new_producer_id(&self) -> Result<i64, ResponseError> {
-        let mut ids = self.producer_ids.lock().await;
-        if ids.next == ids.taken_until {
-            let until = ids.taken_until + limits::PRODUCER_IDS_BLOCK;
-            let record = state::value(&ProducerIdsRecord { next: until });
-            self.put_state(vec![(StateKey::ProducerIds, Some(record))]).await?;
-            ids.taken_until = until;
-        }
-        ids.next += 1;
-        Ok(ids.next - 1)
+        self.producer_ids.next().await
+    }
+
+    /// Where this group's offsets are kept.
+    pub(crate) fn offsets_partition_of(&self, group: &str) -> PartitionId {
+        self.offsets.of_group(group).id
     }
 
     /// Held by whoever creates, grows or deletes a topic.
@@ -363,11 +351,11 @@ pub(crate) async fn wait_for(appended: Appended) -> Result<(), ResponseError> {
     }
 }
 
-fn state_batch(records: Vec<(StateKey, Option<Bytes>)>) -> Batch {
+pub(crate) fn state_batch(records: Vec<(StateKey, Option<Bytes>)>) -> Batch {
     keyed_batch(records.into_iter().map(|(key, value)| (key.to_bytes(), value)).collect())
 }
 
-fn keyed_batch(records: Vec<KeyedRecord>) -> Batch {
+pub(crate) fn keyed_batch(records: Vec<KeyedRecord>) -> Batch {
     let now = now_ms();
     let mut builder = BatchBuilder::new(Compression::None);
     for (key, value) in records {
@@ -380,7 +368,7 @@ fn keyed_batch(records: Vec<KeyedRecord>) -> Batch {
 pub(crate) fn built(builder: BatchBuilder) -> Batch {
     let bytes = builder.build(0);
     let header = BatchHeader::parse(&bytes).expect("a batch we built has a header");
-    Batch { header, bytes }
+    Batch::new(header, bytes)
 }
 
 /// The part of the start path that attaches partitions to the log.
@@ -456,6 +444,37 @@ impl Opening {
         })
     }
 
+    /// The coordinator of transactions, from what was kept and what is open in the log.
+    fn transactions(
+        &self,
+        units: TransactionUnits,
+        mut records: BTreeMap<String, TransactionRecord>,
+    ) -> Result<Arc<TransactionCoordinator>, OpenError> {
+        let open = self.open_transactions(&units.topics)?;
+        for orphan in recover::attribute(&mut records, open, now_ms()) {
+            abort_orphan(&units, orphan)?;
+        }
+        let settings = self.config.transactions;
+        let clock = group::system_clock();
+        let transactions = TransactionCoordinator::new(Arc::new(units), settings, clock);
+        transactions.load(records);
+        Ok(transactions)
+    }
+
+    fn open_transactions(&self, topics: &Topics) -> Result<Vec<Open>, OpenError> {
+        let mut open = Vec::new();
+        for partition in topics.all().iter().flat_map(|topic| &topic.partitions) {
+            let entries = self.log.producers(partition.id);
+            let entries = entries.map_err(|e| OpenError(e.to_string()))?;
+            let entries = entries.into_iter().filter(|e| e.transaction_first_offset.is_some());
+            open.extend(entries.map(|e| Open {
+                partition: partition.id,
+                producer: Producer { id: e.producer_id, epoch: e.epoch },
+            }));
+        }
+        Ok(open)
+    }
+
     /// What an empty data folder needs: a cluster id and the topic of the groups' offsets.
     fn found(
         &self,
@@ -496,6 +515,24 @@ impl Opening {
             topics.put(Arc::new(topic));
         }
         Ok(())
+    }
+}
+
+/// Ends a transaction that nobody else will ever end (T5).
+fn abort_orphan(units: &TransactionUnits, orphan: Open) -> Result<(), OpenError> {
+    let Open { partition: id, producer } = orphan;
+    let Some(topic) = units.topics.by_id(id.topic_id) else { return Ok(()) };
+    let Some(partition) = topic.partition(id.partition) else { return Ok(()) };
+    tracing::warn!(topic = %topic.name, partition = id.partition, producer_id = producer.id,
+        "an open transaction that no transactional id owns is aborted");
+    let marker = marker::batch(producer, false, COORDINATOR_EPOCH, now_ms());
+    let appends = [(partition.clone(), vec![marker])];
+    match partition::submit(&units.log, &appends).1.blocking_recv() {
+        Ok(Ok(())) => Ok(()),
+        // A full disk must not keep the broker from starting: it is tried again at the next start.
+        Ok(Err(CommitError::Full)) => Ok(()),
+        Ok(Err(e)) => Err(OpenError(format!("the end of an abandoned transaction: {e}"))),
+        Err(_) => Err(OpenError("the log closed while it opened".to_owned())),
     }
 }
 
@@ -577,7 +614,7 @@ impl StateLog for StateAppends {
 const LEADER_EPOCH: i32 = 0;
 
 /// The partitions of `__consumer_offsets`, as the group coordinator uses them.
-struct OffsetsPartitions {
+pub(crate) struct OffsetsPartitions {
     partitions: Vec<Arc<Partition>>,
 }
 
@@ -598,7 +635,7 @@ impl OffsetsPartitions {
     }
 
     /// Kafka's rule: `abs(group.hashCode()) % partitions`.
-    fn of_group(&self, group: &str) -> &Arc<Partition> {
+    pub(crate) fn of_group(&self, group: &str) -> &Arc<Partition> {
         let hash = group
             .encode_utf16()
             .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));

@@ -97,10 +97,8 @@ pub(crate) const APIS: &[Api] = &[
         produce::ProduceRequest,
         3..=13,
         worked_ahead = true,
-        left_out = &[
-            "transactional batches are refused with INVALID_TXN_STATE",
-            "CurrentLeader and NodeEndpoints are never set: the one node leads everything",
-        ]
+        left_out =
+            &["CurrentLeader and NodeEndpoints are never set: the one node leads everything",]
     ),
     api!(
         fetch::FetchRequest,
@@ -126,7 +124,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(
         find_coordinator::FindCoordinatorRequest,
         0..=6,
-        left_out = &["coordinators of transactions and share groups are INVALID_REQUEST"]
+        left_out = &["coordinators of share groups are INVALID_REQUEST"]
     ),
     api!(join_group::JoinGroupRequest, 0..=9),
     api!(heartbeat::HeartbeatRequest, 0..=4),
@@ -147,8 +145,18 @@ pub(crate) const APIS: &[Api] = &[
     api!(
         init_producer_id::InitProducerIdRequest,
         0..=5,
-        left_out = &["transactional ids are refused with UNSUPPORTED_VERSION"]
+        left_out =
+            &["version 6 (two-phase commit, KIP-939): the message library lacks its request"]
     ),
+    api!(add_partitions_to_txn::AddPartitionsToTxnRequest, 0..=5),
+    api!(add_offsets_to_txn::AddOffsetsToTxnRequest, 0..=4),
+    api!(end_txn::EndTxnRequest, 0..=5),
+    api!(
+        unthrottled write_txn_markers::WriteTxnMarkersRequest,
+        1..=1,
+        left_out = &["version 2 (KIP-1228): the message library does not have it"]
+    ),
+    api!(txn_offset_commit::TxnOffsetCommitRequest, 0..=5),
     api!(describe_acls::DescribeAclsRequest, 1..=3),
     api!(create_acls::CreateAclsRequest, 1..=3),
     api!(delete_acls::DeleteAclsRequest, 1..=3),
@@ -216,6 +224,9 @@ pub(crate) const APIS: &[Api] = &[
         left_out = &["there is no quorum: the one node is leader and voter of its own state log"]
     ),
     api!(describe_cluster::DescribeClusterRequest, 0..=2),
+    api!(describe_producers::DescribeProducersRequest, 0..=0),
+    api!(describe_transactions::DescribeTransactionsRequest, 0..=0),
+    api!(list_transactions::ListTransactionsRequest, 0..=2),
     api!(list_config_resources::ListConfigResourcesRequest, 0..=1),
     api!(
         describe_topic_partitions::DescribeTopicPartitionsRequest,

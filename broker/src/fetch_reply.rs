@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use odradek_log::{Ends, Read};
+use odradek_log::{AbortedTransaction, Ends, Read};
 use uuid::Uuid;
 
 use crate::dispatch::{Close, IntoReply};
@@ -21,7 +21,10 @@ pub(crate) struct PartitionReply {
     pub partition: i32,
     pub error: Option<ResponseError>,
     pub high_watermark: i64,
+    pub last_stable_offset: i64,
     pub log_start_offset: i64,
+    /// `None`: the reader did not ask for committed records only.
+    pub aborted: Option<Vec<AbortedTransaction>>,
     /// Runs of whole batches, as the log keeps them.
     pub records: Vec<Bytes>,
 }
@@ -30,12 +33,12 @@ impl PartitionReply {
     pub(crate) fn new(
         wanted: &Wanted,
         ends: Option<Ends>,
-        read: Result<Read, ResponseError>,
+        read: Result<(Read, Option<Vec<AbortedTransaction>>), ResponseError>,
     ) -> Self {
         // An error tells no offsets, as in Kafka: a client asks ListOffsets for them.
-        let (records, error, ends) = match read {
-            Ok(read) => (read.batches, None, ends),
-            Err(error) => (Vec::new(), Some(error), None),
+        let (records, aborted, error, ends) = match read {
+            Ok((read, aborted)) => (read.batches, aborted, None, ends),
+            Err(error) => (Vec::new(), None, Some(error), None),
         };
         Self {
             topic: wanted.topic.clone(),
@@ -43,7 +46,9 @@ impl PartitionReply {
             partition: wanted.partition,
             error,
             high_watermark: ends.map_or(-1, |e| e.log_end_offset),
+            last_stable_offset: ends.map_or(-1, |e| e.last_stable_offset),
             log_start_offset: ends.map_or(-1, |e| e.log_start_offset),
+            aborted,
             records,
         }
     }
@@ -132,11 +137,11 @@ impl Pieces {
         self.head.put_i32(reply.partition);
         self.head.put_i16(reply.error.map_or(0, |e| e.code()));
         self.head.put_i64(reply.high_watermark);
-        self.head.put_i64(reply.high_watermark); // last stable offset
+        self.head.put_i64(reply.last_stable_offset);
         if self.version >= 5 {
             self.head.put_i64(reply.log_start_offset);
         }
-        self.count(0); // aborted transactions
+        self.aborted(reply.aborted.as_deref());
         if self.version >= 11 {
             self.head.put_i32(-1); // preferred read replica
         }
@@ -151,6 +156,23 @@ impl Pieces {
             self.done.push(run);
         }
         self.no_tags();
+    }
+
+    fn aborted(&mut self, aborted: Option<&[AbortedTransaction]>) {
+        let Some(aborted) = aborted else {
+            if self.flexible() {
+                self.varint(0);
+            } else {
+                self.head.put_i32(-1);
+            }
+            return;
+        };
+        self.count(aborted.len());
+        for one in aborted {
+            self.head.put_i64(one.producer_id);
+            self.head.put_i64(one.first_offset);
+            self.no_tags();
+        }
     }
 
     fn count(&mut self, count: usize) {
@@ -190,8 +212,10 @@ impl IntoReply for FetchReply {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-    use kafka_protocol::messages::{BrokerId, FetchResponse, TopicName};
+    use kafka_protocol::messages::fetch_response::{
+        AbortedTransaction as Listed, FetchableTopicResponse, PartitionData,
+    };
+    use kafka_protocol::messages::{BrokerId, FetchResponse, ProducerId, TopicName};
     use kafka_protocol::protocol::{Encodable, StrBytes};
 
     use super::*;
@@ -203,9 +227,18 @@ mod tests {
             partition: index,
             error: (index == 2).then_some(ResponseError::OffsetOutOfRange),
             high_watermark: 77,
+            last_stable_offset: 70,
             log_start_offset: 3,
+            aborted: [None, Some(vec![aborted(9, 5), aborted(8, 6)]), Some(Vec::new())]
+                [usize::try_from(index).expect("small")]
+            .clone(),
             records: records.iter().map(|r| Bytes::from_static(r)).collect(),
         }
+    }
+
+    fn aborted(producer_id: i64, first_offset: i64) -> AbortedTransaction {
+        let (last_offset, last_stable_offset) = (first_offset + 1, first_offset + 2);
+        AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset }
     }
 
     fn by_the_crate(partitions: &[&[PartitionReply]], version: i16) -> Vec<u8> {
@@ -215,8 +248,15 @@ mod tests {
                     .with_partition_index(p.partition)
                     .with_error_code(p.error.map_or(0, |e| e.code()))
                     .with_high_watermark(p.high_watermark)
-                    .with_last_stable_offset(p.high_watermark)
-                    .with_aborted_transactions(Some(Vec::new()))
+                    .with_last_stable_offset(p.last_stable_offset)
+                    .with_aborted_transactions(p.aborted.as_ref().map(|aborted| {
+                        let listed = aborted.iter().map(|one| {
+                            Listed::default()
+                                .with_producer_id(ProducerId(one.producer_id))
+                                .with_first_offset(one.first_offset)
+                        });
+                        listed.collect()
+                    }))
                     .with_preferred_read_replica(BrokerId(-1))
                     .with_records(Some(Bytes::from(p.records.concat())));
                 if version >= 5 {

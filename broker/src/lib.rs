@@ -23,6 +23,7 @@ mod metrics;
 mod partition;
 mod partitioner;
 mod policy;
+mod producer_ids;
 mod quota;
 mod reads;
 mod reply;
@@ -34,6 +35,7 @@ mod state;
 mod tls;
 mod topic_changes;
 mod topics;
+mod transaction;
 
 pub use broker::{BoundListener, Broker, StartError};
 pub use compatibility::page as compatibility_page;

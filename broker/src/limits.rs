@@ -50,6 +50,9 @@ pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes that one record batch may unpack to where its records are read (HTTP, analytics).
 pub(crate) const UNPACKED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Memory of a pattern that a client sends, once compiled.
+pub(crate) const PATTERN_BYTES_MAX: usize = 256 * 1024;
+
 /// Blocking readers: threads that read what memory does not hold.
 pub(crate) const READERS_MAX: usize = 4;
 

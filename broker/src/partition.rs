@@ -9,6 +9,7 @@
 //!
 //! Lock order: append locks in the order of their [`PartitionId`]; the waiters' lock is a leaf.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -19,13 +20,22 @@ use odradek_log::{Append, CommitError, Ends, Log, PartitionId, Unit};
 use odradek_protocol::batch::BatchHeader;
 use tokio::sync::{Notify, oneshot};
 
-use crate::sequence::{Producers, Verdict};
+use crate::sequence::{NO_COORDINATOR_EPOCH, ProducerState, Producers, Verdict};
 
 /// One validated batch on its way to the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub header: BatchHeader,
     pub bytes: Bytes,
+    /// Of a transaction's marker: the epoch of the coordinator that it carries.
+    pub coordinator_epoch: i32,
+}
+
+impl Batch {
+    /// Of records, not a marker.
+    pub(crate) fn new(header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes, coordinator_epoch: NO_COORDINATOR_EPOCH }
+    }
 }
 
 /// What became of batches that were offered.
@@ -131,6 +141,26 @@ impl Partition {
         Ok(Appended::Queued { base_offset, done })
     }
 
+    /// Gives a marker to the log that somebody else than our coordinator wants (KIP-664).
+    pub(crate) fn append_marker(
+        self: &Arc<Self>,
+        marker: Batch,
+        now_ms: i64,
+    ) -> Result<Appended, ResponseError> {
+        let mut locked = self.lock();
+        let (header, epoch) = (marker.header, marker.coordinator_epoch);
+        let producers = &locked.appending.producers;
+        producers.check_marker(header.producer_id, header.producer_epoch, epoch)?;
+        let (base_offset, append) = locked.take(std::slice::from_ref(&marker), now_ms);
+        let done = commit(&self.log, vec![append], vec![self.clone()]);
+        Ok(Appended::Queued { base_offset, done })
+    }
+
+    /// The producers that are remembered.
+    pub(crate) fn producers(self: &Arc<Self>) -> Vec<ProducerState> {
+        self.lock().appending.producers.states()
+    }
+
     /// Wakes everybody who waits for records.
     pub(crate) fn wake_all(&self) {
         for waiter in lock(&self.waiters).drain(..) {
@@ -181,7 +211,8 @@ impl Locked<'_> {
         let mut next = base_offset;
         for batch in batches {
             if batch.header.producer_id >= 0 {
-                self.appending.producers.appended(&batch.header, next, now_ms);
+                let producers = &mut self.appending.producers;
+                producers.appended(&batch.header, batch.coordinator_epoch, next, now_ms);
             }
             next += i64::from(batch.header.last_offset_delta) + 1;
         }
@@ -222,6 +253,29 @@ pub(crate) fn commit(
     });
     log.commit(Unit { appends, done });
     receiver
+}
+
+/// Gives out offsets for all of these and hands them to the log as one unit. Every partition's
+/// append lock is held meanwhile, in the order of ids.
+pub(crate) fn submit(
+    log: &Log,
+    appends: &[(Arc<Partition>, Vec<Batch>)],
+) -> (Vec<i64>, oneshot::Receiver<Result<(), CommitError>>) {
+    let now = crate::core::now_ms();
+    let ids: BTreeMap<PartitionId, &Arc<Partition>> =
+        appends.iter().map(|(p, _)| (p.id, p)).collect();
+    let mut locked: BTreeMap<_, _> = ids.iter().map(|(id, p)| (*id, p.lock())).collect();
+    let mut base_offsets = Vec::with_capacity(appends.len());
+    let mut given = Vec::with_capacity(appends.len());
+    for (partition, batches) in appends {
+        let lock = locked.get_mut(&partition.id).expect("every partition was locked above");
+        let (base_offset, append) = lock.take(batches, now);
+        base_offsets.push(base_offset);
+        given.push(append);
+    }
+    let partitions = ids.into_values().cloned().collect();
+    let done = commit(log, given, partitions);
+    (base_offsets, done)
 }
 
 /// A poisoned lock means that a thread panicked while it held it; the state under it is plain data

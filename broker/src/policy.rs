@@ -53,7 +53,7 @@ pub(crate) fn apply(
         None => batch,
         Some(bytes) => {
             let header = BatchHeader::parse(&bytes).map_err(corrupt)?;
-            Batch { header, bytes }
+            Batch::new(header, bytes)
         }
     };
     check_size(&place, settings, &batch)?;
@@ -212,7 +212,7 @@ mod tests {
             builder.push(*time_ms, key.map(str::as_bytes), Some(&[b'v'; 200]), &[]);
         }
         let bytes = builder.build(0);
-        Batch { header: batch::validate(&bytes).unwrap(), bytes }
+        Batch::new(batch::validate(&bytes).unwrap(), bytes)
     }
 
     fn refusal(configs: &[(&str, &str)], records: &[(Option<&str>, i64)]) -> Failure {
@@ -310,7 +310,7 @@ mod tests {
         let small = stored("9");
         assert!(small.len() < 1000, "{} bytes", small.len());
         // Small as it came, large as it is stored: 50 records of 200 bytes are more than 10,000.
-        let packed = Batch { header: batch::validate(&small).unwrap(), bytes: small };
+        let packed = Batch::new(batch::validate(&small).unwrap(), small);
         let plain = [("compression.type", "uncompressed"), ("max.message.bytes", "5000")];
         let failure = apply(&topic(&plain), 0, packed, NOW_MS).unwrap_err();
         assert_eq!(failure.error, ResponseError::MessageTooLarge);

@@ -1,9 +1,16 @@
 //! Reading a partition: from memory at once, else on one of a few blocking readers.
+//!
+//! Who reads committed records only stops at the last stable offset, below which every transaction
+//! is decided, and leaves out the batches of those that were aborted: a Kafka client does that by
+//! the list in the reply, readers in this process by [`Committed::batches`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use odradek_log::{Cached, Log, Read, ReadError, TimeHit};
+use odradek_log::{AbortedTransaction, Cached, Log, Read, ReadError, TimeHit};
+use odradek_protocol::batch::{self, BatchHeader};
 
 use crate::broker::Broker;
 use crate::client::OffsetAt;
@@ -46,6 +53,84 @@ pub(crate) async fn read(
     }
 }
 
+/// The isolation level of a request that wants committed records only.
+pub(crate) const READ_COMMITTED: i8 = 1;
+
+/// Whole batches below the last stable offset.
+#[derive(Debug, Default)]
+pub(crate) struct Committed {
+    pub read: Read,
+    /// Transactions that were aborted and may have batches in `read`, by first offset.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// As [`read`], for a reader of committed records.
+pub(crate) async fn read_committed(
+    broker: &Broker,
+    core: &Arc<Core>,
+    partition: &Arc<Partition>,
+    offset: i64,
+    bytes_max: usize,
+) -> Result<Committed, ResponseError> {
+    // Before the read: it never goes back, and what is below it stays decided.
+    let stable = partition.ends().last_stable_offset;
+    let mut read = read(broker, core, partition, offset, bytes_max).await?;
+    let transactional = cut(&mut read, offset, stable);
+    if !transactional {
+        return Ok(Committed { read, aborted: Vec::new() });
+    }
+    let (id, next_offset) = (partition.id, read.next_offset);
+    let aborted =
+        blocking(broker, core, partition, move |log| log.aborted(id, offset, next_offset)).await?;
+    Ok(Committed { read, aborted })
+}
+
+/// Takes away what is not decided yet. Returns whether what is left has batches of transactions.
+fn cut(read: &mut Read, offset: i64, stable: i64) -> bool {
+    let mut transactional = false;
+    for at in 0..read.batches.len() {
+        let run = read.batches[at].clone();
+        let mut position = 0;
+        for (header, bytes) in batch::split(&run).map_while(Result::ok) {
+            if header.base_offset >= stable {
+                read.batches[at].truncate(position);
+                read.batches.truncate(at + usize::from(position > 0));
+                read.next_offset = stable.max(offset);
+                return transactional;
+            }
+            transactional |= header.is_transactional();
+            position += bytes.len();
+        }
+    }
+    transactional
+}
+
+impl Committed {
+    /// Single batches of records, without markers and without those of aborted transactions.
+    pub(crate) fn batches(&self) -> Vec<Bytes> {
+        let mut to_come = self.aborted.iter().peekable();
+        let mut aborting = HashSet::new();
+        let mut batches = Vec::new();
+        for bytes in self.read.each_batch() {
+            // Bytes that are no batch are for whoever reads the records to report.
+            let Ok(header) = BatchHeader::parse(&bytes) else {
+                batches.push(bytes);
+                continue;
+            };
+            while let Some(begun) = to_come.next_if(|one| one.first_offset <= header.last_offset())
+            {
+                aborting.insert(begun.producer_id);
+            }
+            if header.is_control() {
+                aborting.remove(&header.producer_id);
+            } else if !(header.is_transactional() && aborting.contains(&header.producer_id)) {
+                batches.push(bytes);
+            }
+        }
+        batches
+    }
+}
+
 /// Runs a look into the log on a blocking reader.
 pub(crate) async fn blocking<T: Send + 'static>(
     broker: &Broker,
@@ -71,7 +156,7 @@ pub(crate) async fn time_hit(
     let id = partition.id;
     match at {
         OffsetAt::Earliest => Ok(Some(TimeHit { offset: ends.log_start_offset, timestamp_ms: -1 })),
-        OffsetAt::Latest => Ok(Some(TimeHit { offset: ends.log_end_offset, timestamp_ms: -1 })),
+        OffsetAt::Latest => Ok(Some(TimeHit { offset: ends.last_stable_offset, timestamp_ms: -1 })),
         OffsetAt::Time(time) => {
             blocking(broker, core, partition, move |log| log.offset_for_time(id, time)).await
         }

@@ -1,10 +1,14 @@
 //! Idempotent producers: which batch of a producer is new, which is a repeat, which is out of order
-//! (KIP-98). Pure; one [`Producers`] a partition, kept under the partition's append lock.
+//! (KIP-98), and which have a transaction open. Pure; one [`Producers`] a partition, kept under the
+//! partition's append lock.
 //!
 //! 1. The last five batches of each producer are known; a repeat of one of them is answered with
 //!    the offset it got then.
 //! 2. A producer that is not known (new, or expired) may begin with any sequence.
-//! 3. A higher epoch begins at sequence 0; a lower one is fenced.
+//! 3. A higher epoch begins at sequence 0; a lower one is fenced. A marker may bring a higher epoch
+//!    (KIP-890), which then begins at 0 too.
+//! 4. While a producer has a transaction open, all its batches are transactional, and it is not
+//!    forgotten, however long it is silent.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -37,8 +41,29 @@ struct Entry {
     epoch: i16,
     /// Wall clock of the last append, not event time: a replay of 2013 is not an old producer.
     last_append_ms: i64,
+    /// Event time of the last batch or marker, for those who ask (KIP-664).
+    last_timestamp_ms: i64,
     batches: VecDeque<ProducerBatch>,
+    /// Where the transaction begins that no marker has ended.
+    transaction_first_offset: Option<i64>,
+    /// Of the last marker.
+    coordinator_epoch: i32,
 }
+
+/// What DescribeProducers shows of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProducerState {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub last_sequence: i32,
+    pub last_timestamp_ms: i64,
+    pub coordinator_epoch: i32,
+    pub transaction_first_offset: Option<i64>,
+}
+
+const NO_SEQUENCE: i32 = -1;
+/// No marker was seen yet.
+pub(crate) const NO_COORDINATOR_EPOCH: i32 = -1;
 
 /// Sequences run from 0 to `i32::MAX` and wrap to 0.
 fn sequence_after(sequence: i32, count: i32) -> i32 {
@@ -51,8 +76,14 @@ impl Producers {
         let entries = entries
             .into_iter()
             .map(|e| {
-                let entry =
-                    Entry { epoch: e.epoch, last_append_ms: now_ms, batches: e.batches.into() };
+                let entry = Entry {
+                    epoch: e.epoch,
+                    last_append_ms: now_ms,
+                    last_timestamp_ms: e.last_timestamp_ms,
+                    batches: e.batches.into(),
+                    transaction_first_offset: e.transaction_first_offset,
+                    coordinator_epoch: e.coordinator_epoch,
+                };
                 (e.producer_id, entry)
             })
             .collect();
@@ -66,7 +97,7 @@ impl Producers {
         }
         if batch.producer_epoch > entry.epoch {
             return match batch.base_sequence {
-                0 => Verdict::New,
+                0 => entry.in_transaction(batch),
                 _ => Verdict::Refused(ResponseError::OutOfOrderSequenceNumber),
             };
         }
@@ -81,29 +112,63 @@ impl Producers {
                 last_offset: known.last_offset,
             };
         }
-        match entry.batches.back() {
-            Some(last) if batch.base_sequence != sequence_after(last.last_sequence, 1) => {
-                Verdict::Refused(ResponseError::OutOfOrderSequenceNumber)
+        // Without a batch, the epoch came with a marker.
+        let next = entry.batches.back().map_or(0, |last| sequence_after(last.last_sequence, 1));
+        if batch.base_sequence != next {
+            return Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
+        }
+        entry.in_transaction(batch)
+    }
+
+    /// May a marker with this epoch, of a coordinator with that epoch, be written?
+    pub(crate) fn check_marker(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        coordinator_epoch: i32,
+    ) -> Result<(), ResponseError> {
+        match self.entries.get(&producer_id) {
+            Some(entry) if epoch < entry.epoch => Err(ResponseError::InvalidProducerEpoch),
+            Some(entry) if coordinator_epoch < entry.coordinator_epoch => {
+                Err(ResponseError::TransactionCoordinatorFenced)
             }
-            _ => Verdict::New,
+            _ => Ok(()),
         }
     }
 
-    /// Takes note of a batch that was given to the log.
-    pub(crate) fn appended(&mut self, batch: &BatchHeader, base_offset: i64, now_ms: i64) {
-        let entry = self.entries.entry(batch.producer_id).or_insert(Entry {
+    /// Takes note of a batch that was given to the log. `coordinator_epoch`: of a marker.
+    pub(crate) fn appended(
+        &mut self,
+        batch: &BatchHeader,
+        coordinator_epoch: i32,
+        base_offset: i64,
+        now_ms: i64,
+    ) {
+        let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry {
             epoch: batch.producer_epoch,
             last_append_ms: now_ms,
+            last_timestamp_ms: batch.max_timestamp_ms,
             batches: VecDeque::with_capacity(BATCHES_KEPT),
+            transaction_first_offset: None,
+            coordinator_epoch: NO_COORDINATOR_EPOCH,
         });
         if entry.epoch != batch.producer_epoch {
             entry.epoch = batch.producer_epoch;
             entry.batches.clear();
         }
+        entry.last_append_ms = now_ms;
+        entry.last_timestamp_ms = batch.max_timestamp_ms;
+        if batch.is_control() {
+            entry.transaction_first_offset = None;
+            entry.coordinator_epoch = coordinator_epoch;
+            return;
+        }
+        if batch.is_transactional() && entry.transaction_first_offset.is_none() {
+            entry.transaction_first_offset = Some(base_offset);
+        }
         if entry.batches.len() == BATCHES_KEPT {
             entry.batches.pop_front();
         }
-        entry.last_append_ms = now_ms;
         entry.batches.push_back(ProducerBatch {
             base_sequence: batch.base_sequence,
             last_sequence: sequence_after(batch.base_sequence, batch.record_count - 1),
@@ -114,7 +179,33 @@ impl Producers {
 
     /// Forgets producers that have been silent since `before_ms` (`producer.id.expiration.ms`).
     pub(crate) fn expire(&mut self, before_ms: i64) {
-        self.entries.retain(|_, entry| entry.last_append_ms >= before_ms);
+        self.entries.retain(|_, entry| {
+            entry.transaction_first_offset.is_some() || entry.last_append_ms >= before_ms
+        });
+    }
+
+    /// All that are remembered, by producer id.
+    pub(crate) fn states(&self) -> Vec<ProducerState> {
+        let states = self.entries.iter().map(|(producer_id, entry)| ProducerState {
+            producer_id: *producer_id,
+            epoch: entry.epoch,
+            last_sequence: entry.batches.back().map_or(NO_SEQUENCE, |last| last.last_sequence),
+            last_timestamp_ms: entry.last_timestamp_ms,
+            coordinator_epoch: entry.coordinator_epoch,
+            transaction_first_offset: entry.transaction_first_offset,
+        });
+        let mut states: Vec<_> = states.collect();
+        states.sort_by_key(|state| state.producer_id);
+        states
+    }
+}
+
+impl Entry {
+    fn in_transaction(&self, batch: &BatchHeader) -> Verdict {
+        match self.transaction_first_offset.is_some() && !batch.is_transactional() {
+            true => Verdict::Refused(ResponseError::InvalidTxnState),
+            false => Verdict::New,
+        }
     }
 }
 
@@ -146,7 +237,7 @@ mod tests {
         for i in 0..6 {
             let b = batch(0, i * 10, 10);
             assert_eq!(producers.check(&b), Verdict::New);
-            producers.appended(&b, i64::from(i) * 10, 0);
+            producers.appended(&b, -1, i64::from(i) * 10, 0);
         }
         let repeat = Verdict::Repeat { base_offset: 10, last_offset: 19 };
         assert_eq!(producers.check(&batch(0, 10, 10)), repeat);
@@ -159,7 +250,7 @@ mod tests {
     #[test]
     fn a_new_epoch_begins_at_zero_and_fences_the_old_one() {
         let mut producers = Producers::default();
-        producers.appended(&batch(3, 0, 1), 0, 0);
+        producers.appended(&batch(3, 0, 1), -1, 0, 0);
         assert_eq!(producers.check(&batch(4, 0, 1)), Verdict::New);
         assert_eq!(
             producers.check(&batch(4, 1, 1)),
@@ -174,7 +265,49 @@ mod tests {
     #[test]
     fn sequences_wrap_after_the_largest_int() {
         let mut producers = Producers::default();
-        producers.appended(&batch(0, i32::MAX - 1, 2), 0, 0);
+        producers.appended(&batch(0, i32::MAX - 1, 2), -1, 0, 0);
         assert_eq!(producers.check(&batch(0, 0, 5)), Verdict::New);
+    }
+
+    const TRANSACTIONAL: i16 = 0x10;
+    const MARKER: i16 = 0x30;
+
+    #[test]
+    fn a_marker_ends_the_transaction_and_its_epoch_begins_at_zero() {
+        let mut producers = Producers::default();
+        let mut first = batch(3, 0, 5);
+        first.attributes = TRANSACTIONAL;
+        producers.appended(&first, -1, 100, 0);
+        let plain = producers.check(&batch(3, 5, 1));
+        assert_eq!(plain, Verdict::Refused(ResponseError::InvalidTxnState));
+        producers.expire(50);
+        assert_eq!(producers.states()[0].transaction_first_offset, Some(100), "not forgotten");
+        let mut marker = batch(4, -1, 1);
+        marker.attributes = MARKER;
+        producers.appended(&marker, 7, 105, 60);
+        let state = producers.states()[0];
+        assert_eq!((state.epoch, state.coordinator_epoch), (4, 7));
+        assert_eq!((state.last_sequence, state.transaction_first_offset), (-1, None));
+        assert_eq!(producers.check(&batch(4, 0, 1)), Verdict::New);
+        let refused = Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
+        assert_eq!(producers.check(&batch(4, 5, 1)), refused);
+        let fenced = Verdict::Refused(ResponseError::InvalidProducerEpoch);
+        assert_eq!(producers.check(&batch(3, 5, 1)), fenced);
+    }
+
+    #[test]
+    fn a_marker_of_the_same_epoch_leaves_the_sequence_as_it_was() {
+        let mut producers = Producers::default();
+        let mut first = batch(3, 0, 5);
+        first.attributes = TRANSACTIONAL;
+        producers.appended(&first, -1, 0, 0);
+        let mut marker = batch(3, -1, 1);
+        marker.attributes = MARKER;
+        producers.appended(&marker, 0, 5, 0);
+        assert_eq!(producers.check(&batch(3, 5, 1)), Verdict::New);
+        assert_eq!(producers.check_marker(9, 2, 0), Err(ResponseError::InvalidProducerEpoch));
+        let fenced = Err(ResponseError::TransactionCoordinatorFenced);
+        assert_eq!(producers.check_marker(9, 3, -1), fenced);
+        assert_eq!(producers.check_marker(9, 3, 0), Ok(()));
     }
 }

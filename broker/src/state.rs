@@ -64,6 +64,8 @@ pub(crate) enum StateKey {
     ShareGroup(String),
     /// Where a share group stands in a partition.
     SharePartition(String, PartitionId),
+    /// By transactional id.
+    Transaction(String),
 }
 
 /// What configurations are set for, besides topics.
@@ -118,6 +120,7 @@ impl StateKey {
             Self::SharePartition(group, id) => {
                 format!("share:{group}:{}:{}", id.topic_id, id.partition)
             }
+            Self::Transaction(id) => format!("transaction:{id}"),
         };
         Bytes::from(text)
     }
@@ -134,6 +137,7 @@ impl StateKey {
             "config" => ConfigResource::parse(name).map(Self::Config),
             "acl" => Some(Self::Acl(name.parse().ok()?)),
             "quota" => Some(Self::Quota(serde_json::from_str(name).ok()?)),
+            "transaction" => Some(Self::Transaction(name.to_owned())),
             "share-group" => Some(Self::ShareGroup(name.to_owned())),
             "start" => parse_partition(name).map(Self::Start),
             "share" => {
@@ -183,6 +187,7 @@ mod tests {
                 ("user".to_owned(), Some("a:\"b".to_owned())),
                 ("client-id".to_owned(), None),
             ])),
+            StateKey::Transaction("loop:1".to_owned()),
         ] {
             assert_eq!(StateKey::parse(&key.to_bytes()), Some(key));
         }

@@ -119,6 +119,7 @@ impl Client for FakeLog {
             partition: number as i32,
             start_offset: 0,
             end_offset: records.len() as i64,
+            log_end_offset: records.len() as i64,
             bytes: 0,
         });
         Ok(Some(TopicInfo {

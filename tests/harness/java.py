@@ -20,6 +20,7 @@ TOOLS = {
         "share-groups": "org.apache.kafka.tools.consumer.group.ShareGroupCommand",
         "console-share-consumer": "org.apache.kafka.tools.consumer.ConsoleShareConsumer",
         "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
+        "transactions": "org.apache.kafka.tools.TransactionsCommand",
     },
     "3.4.0": {
         "topics": "kafka.admin.TopicCommand",

@@ -119,6 +119,7 @@ fn info(name: &str, topic: &Topic) -> TopicInfo {
         partition,
         start_offset: log.start_offset,
         end_offset: log.end_offset(),
+        log_end_offset: log.end_offset(),
         bytes: 100 * log.end_offset().unsigned_abs(),
     });
     TopicInfo {

@@ -155,7 +155,7 @@ fn failed(
     match error {
         ResponseError::OffsetOutOfRange => {
             let ends = partition.ends();
-            let (start, end) = (ends.log_start_offset, ends.log_end_offset);
+            let (start, end) = (ends.log_start_offset, ends.last_stable_offset);
             ClientError::OffsetOutOfRange { offset, start, end }
         }
         ResponseError::UnknownTopicOrPartition => {
@@ -176,7 +176,8 @@ fn info(topic: &Topic) -> TopicInfo {
         PartitionInfo {
             partition: partition.index(),
             start_offset: ends.log_start_offset,
-            end_offset: ends.log_end_offset,
+            end_offset: ends.last_stable_offset,
+            log_end_offset: ends.log_end_offset,
             bytes: ends.bytes,
         }
     });
@@ -343,14 +344,14 @@ impl Client for Local {
             let core = self.broker.core();
             let partition = self.partition_of(&core, topic, partition)?;
             partition.wake_on_progress(&waiter);
-            let read = reads::read(&self.broker, &core, &partition, offset, bytes_max).await;
-            let read = read.map_err(|e| failed(&self.broker, &partition, offset, e))?;
-            if !read.batches.is_empty() || Instant::now() >= deadline {
+            let found = reads::read_committed(&self.broker, &core, &partition, offset, bytes_max);
+            let found = found.await.map_err(|e| failed(&self.broker, &partition, offset, e))?;
+            if !found.read.batches.is_empty() || Instant::now() >= deadline {
                 let ends = partition.ends();
                 return Ok(Fetched {
-                    records: unpacked(&read.each_batch(), offset)?,
-                    next_offset: read.next_offset,
-                    high_watermark: ends.log_end_offset,
+                    records: unpacked(&found.batches(), offset)?,
+                    next_offset: found.read.next_offset,
+                    high_watermark: ends.last_stable_offset,
                     log_start_offset: ends.log_start_offset,
                 });
             }
@@ -387,11 +388,11 @@ impl Client for Local {
         });
         let fail = |e| failed(&self.broker, &partition, offset, e);
         let Some(at) = found.await.map_err(fail)? else { return Ok(Scanned::default()) };
-        let read = reads::read(&self.broker, &core, &partition, at, bytes_max).await;
-        let read = read.map_err(fail)?;
-        let mut records = unpacked(&read.each_batch(), at)?;
+        let found = reads::read_committed(&self.broker, &core, &partition, at, bytes_max).await;
+        let found = found.map_err(fail)?;
+        let mut records = unpacked(&found.batches(), at)?;
         records.retain(|record| (from_ms..to_ms).contains(&record.timestamp_ms));
-        let next_offset = (read.next_offset > at).then_some(read.next_offset);
+        let next_offset = (found.read.next_offset > at).then_some(found.read.next_offset);
         Ok(Scanned { records, next_offset })
     }
 
@@ -459,15 +460,11 @@ fn check_checkpoints(checkpoints: &[(String, Option<Bytes>)]) -> Result<()> {
     }
 }
 
-/// The records at or after `offset`; control batches hold none for readers.
+/// The records at or after `offset`.
 fn unpacked(batches: &[Bytes], offset: i64) -> Result<Vec<batch::Record>> {
     let mut records = Vec::new();
     for batch in batches {
         let damaged = |e| ClientError::Refused(format!("a stored batch cannot be read: {e}"));
-        let header = batch::BatchHeader::parse(batch).map_err(damaged)?;
-        if header.is_control() {
-            continue;
-        }
         let unpacked = batch::records(batch, limits::UNPACKED_BATCH_BYTES_MAX);
         records.extend(unpacked.map_err(damaged)?);
     }

@@ -10,7 +10,8 @@
 //! 1. A call that returned `Ok` is durable: it survives a power cut.
 //! 2. A [`Unit`] is one group of the journal: all of it is there after a crash, or none of it, and
 //!    no reader sees a part.
-//! 3. A reader sees only durable records.
+//! 3. A reader sees only durable records, and of transactions only committed ones: it ends at the
+//!    last stable offset, which is what `end_offset` and `high_watermark` say here.
 //! 4. Access rules hold as on the Kafka port: lists leave out what may not be seen, everything else
 //!    that is denied is [`ClientError::NotAuthorised`].
 
@@ -99,7 +100,7 @@ pub struct Scanned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetAt {
     Earliest,
-    /// The high watermark: the offset that the next record gets.
+    /// The end for readers: without an open transaction, the offset that the next record gets.
     Latest,
     /// The first record at or after this time, epoch milliseconds.
     Time(i64),
@@ -110,8 +111,10 @@ pub enum OffsetAt {
 pub struct PartitionInfo {
     pub partition: i32,
     pub start_offset: i64,
-    /// The high watermark.
+    /// The end for readers: the last stable offset.
     pub end_offset: i64,
+    /// The offset that the next record gets; above `end_offset` while a transaction is open.
+    pub log_end_offset: i64,
     pub bytes: u64,
 }
 

@@ -22,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::transaction::TransactionSettings;
 pub use client_metrics::Subscription;
 pub use dynamic::{Levels, Overrides};
 pub use group::{GroupConfig, GroupDefaults};
@@ -141,6 +142,7 @@ pub struct Config {
     pub http_listen: Option<String>,
     pub topics: TopicDefaults,
     pub groups: GroupSettings,
+    pub transactions: TransactionSettings,
     pub limits: ConnectionLimits,
     pub access: AccessSettings,
     pub quota_windows: QuotaWindows,
@@ -221,6 +223,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
             retention_check_interval_ms: reader.long("log.retention.check.interval.ms"),
         },
         groups: groups(reader),
+        transactions: transactions(reader),
         limits: limits(reader),
         access: access(reader),
         quota_windows: quota_windows(reader),
@@ -320,6 +323,15 @@ fn groups(reader: &Reader<'_>) -> GroupSettings {
         reader.problem(origin, min, format!("is above {max}"), "make it the smaller one");
     }
     settings
+}
+
+fn transactions(reader: &Reader<'_>) -> TransactionSettings {
+    TransactionSettings {
+        timeout_ms_max: reader.number("transaction.max.timeout.ms"),
+        id_expiration_ms: reader.long("transactional.id.expiration.ms"),
+        check_interval_ms: reader
+            .long("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+    }
 }
 
 fn limits(reader: &Reader<'_>) -> ConnectionLimits {

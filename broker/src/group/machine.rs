@@ -410,6 +410,26 @@ impl Group {
         Ok(())
     }
 
+    /// As [`Self::admit_commit`], for an offset that a transaction commits (KIP-447). Clients
+    /// before KIP-447 name no member, whatever the group does; and a member may commit while the
+    /// next assignment is on its way, as its transaction began under the last one.
+    pub(crate) fn admit_transactional(&self, caller: &Caller) -> Result<(), ResponseError> {
+        if self.state == State::Dead {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
+        let named = caller.generation >= 0
+            || caller.member_id != NO_MEMBER_ID
+            || caller.instance_id.is_some();
+        if !named || (caller.generation < 0 && self.state == State::Empty) {
+            return Ok(());
+        }
+        self.check_member(&caller.member_id, caller.instance_id.as_deref())?;
+        if caller.generation != self.generation {
+            return Err(ResponseError::IllegalGeneration);
+        }
+        Ok(())
+    }
+
     fn check_member(&self, id: &str, instance_id: Option<&str>) -> Result<(), ResponseError> {
         if let Some(instance_id) = instance_id {
             match self.static_members.get(instance_id) {

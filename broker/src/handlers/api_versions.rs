@@ -5,8 +5,9 @@
 //!   of this API, so that the client can try again lower.
 //! - The reply never has a flexible header (the client does not know yet what we speak).
 //! - v3 (KIP-511): client software name and version, kept for logs; a malformed one is refused.
-//! - v3 (KIP-584): features. A feature whose oldest version is 0 is among the supported ones from
-//!   v4 on, as older clients refuse it.
+//! - v3 (KIP-584): features. Clients change what they do by the finalized ones: with
+//!   `transaction.version` 2 (KIP-890) producers do without AddPartitionsToTxn. A feature whose
+//!   oldest version is 0 is among the supported ones from v4 on, as older clients refuse it.
 //!
 //! Left out: `metadata.version` (there is no KRaft to agree on one).
 
@@ -53,8 +54,10 @@ struct Feature {
 }
 
 /// By name; with Kafka 4.1's ranges.
-const FEATURES: &[Feature] =
-    &[Feature { name: "share.version", oldest: 0, newest: 1, finalized: 1 }];
+const FEATURES: &[Feature] = &[
+    Feature { name: "share.version", oldest: 0, newest: 1, finalized: 1 },
+    Feature { name: "transaction.version", oldest: 0, newest: 2, finalized: 2 },
+];
 
 /// They never change while a broker runs; a client keeps those with the largest epoch.
 const FEATURES_EPOCH: i64 = 0;

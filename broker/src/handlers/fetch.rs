@@ -3,15 +3,16 @@
 //! - Record batches as stored, whole, at least one if any is there; a fetch inside a batch gets all
 //!   of it. Bounded by `max_bytes`, `partition_max_bytes` and `fetch.max.bytes`.
 //! - If fewer than `min_bytes` are there, waits up to `max_wait_ms` for appends.
-//! - Only durable records are seen.
+//! - Only durable records are seen. With `read_committed` (KIP-98) only what lies below the last
+//!   stable offset, with the list of aborted transactions in it, by which the client leaves them
+//!   out.
 //! - `consumer_byte_rate`: the bytes of the records are charged; beyond it the reply has none.
 //! - Each topic needs Read, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
 //!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166): followers.
 //!
-//! Left out: follower fetches (refused), leader hints (one node). The last stable offset is the
-//! high watermark as long as there are no transactions.
+//! Left out: follower fetches (refused), leader hints (one node).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
-use odradek_log::Read;
+use odradek_log::{AbortedTransaction, Read};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -30,7 +31,7 @@ use crate::fetch_session::{Opened, Wanted};
 use crate::handlers::{Context, check_leader_epoch};
 use crate::partition::Partition;
 use crate::quota::Kind;
-use crate::reads;
+use crate::reads::{self, READ_COMMITTED};
 
 pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<FetchReply, Close> {
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
@@ -82,6 +83,8 @@ struct Limit {
     bytes_max: usize,
     bytes_min: usize,
     deadline: Instant,
+    /// `isolation_level` is `read_committed`.
+    committed: bool,
 }
 
 impl Limit {
@@ -96,6 +99,7 @@ impl Limit {
             bytes_max,
             bytes_min: at_most(request.min_bytes).min(bytes_max),
             deadline: Instant::now() + wait,
+            committed: request.isolation_level == READ_COMMITTED,
         }
     }
 }
@@ -158,7 +162,10 @@ async fn read_all(
     let mut replies = Vec::with_capacity(opened.wanted.len());
     for (wanted, partition) in opened.wanted.iter().zip(partitions) {
         let read = match partition {
-            Ok(partition) => read_one(context, partition, wanted, left, nothing_yet).await,
+            Ok(partition) => {
+                let room = Room { bytes: left, first: nothing_yet };
+                read_one(context, partition, wanted, room, limit.committed).await
+            }
             Err(error) => Err(*error),
         };
         let ends = partition.as_ref().map(|p| p.ends()).ok();
@@ -170,24 +177,40 @@ async fn read_all(
     replies
 }
 
+/// What is left of the reply.
+struct Room {
+    bytes: usize,
+    /// No partition has given records yet.
+    first: bool,
+}
+
 /// The first partition with records gives at least one batch, however large it is; further ones
-/// only what still fits.
+/// only what still fits. Aborted transactions are listed for readers of committed records only.
 async fn read_one(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: &Wanted,
-    left: usize,
-    first: bool,
-) -> Result<Read, ResponseError> {
-    let at_end = Read { batches: Vec::new(), next_offset: wanted.fetch_offset };
-    let bytes_max = wanted.bytes_max.min(left);
-    if bytes_max == 0 && !first {
-        return Ok(at_end);
+    room: Room,
+    committed: bool,
+) -> Result<(Read, Option<Vec<AbortedTransaction>>), ResponseError> {
+    let at_end = || {
+        let read = Read { batches: Vec::new(), next_offset: wanted.fetch_offset };
+        Ok((read, committed.then(Vec::new)))
+    };
+    let bytes_max = wanted.bytes_max.min(room.bytes);
+    if bytes_max == 0 && !room.first {
+        return at_end();
     }
     let (broker, core) = (&context.broker, &context.core);
-    let read = reads::read(broker, core, partition, wanted.fetch_offset, bytes_max).await?;
-    if !first && read.byte_count() > left {
-        return Ok(at_end);
+    let offset = wanted.fetch_offset;
+    let (read, aborted) = if committed {
+        let found = reads::read_committed(broker, core, partition, offset, bytes_max).await?;
+        (found.read, Some(found.aborted))
+    } else {
+        (reads::read(broker, core, partition, offset, bytes_max).await?, None)
+    };
+    if !room.first && read.byte_count() > room.bytes {
+        return at_end();
     }
-    Ok(read)
+    Ok((read, aborted))
 }

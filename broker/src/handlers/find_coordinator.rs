@@ -1,15 +1,13 @@
 //! FindCoordinator (10), versions 0 to 6.
 //!
-//! - The coordinator of every group is this broker, at the address that this connection can use
-//!   (see `Session::advertised`).
+//! - The coordinator of every group and of every transactional id is this broker, at the address
+//!   that this connection can use (see `Session::advertised`).
 //! - Needs Describe on the group or transactional id.
 //! - v1 (KIP-98): key types and an error message; v3: flexible; v4 (KIP-699): many keys at once;
 //!   v5 (KIP-890): another error code for transactions; v6 (KIP-932): the type of share groups.
 //!
-//! Left out: coordinators of transactions (type 1) and of share groups (type 2), which do not exist
-//! here yet. They are refused with INVALID_REQUEST and a sentence, as Kafka refuses share groups
-//! where they are switched off: COORDINATOR_NOT_AVAILABLE would let a transactional producer try
-//! again until its `max.block.ms`, and never tell its user why.
+//! Left out: coordinators of share groups (type 2), which do not exist here yet. They are refused
+//! with INVALID_REQUEST and a sentence, as Kafka refuses them where they are switched off.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -55,17 +53,14 @@ fn find(context: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             .with_error_code(error.code());
     }
     let coordinator = Coordinator::default().with_key(key);
-    if key_type == GROUP {
+    if key_type == GROUP || key_type == TRANSACTION {
         let (host, port) = context.session.advertised();
         return coordinator
             .with_node_id(context.node())
             .with_host(StrBytes::from_string(host))
             .with_port(i32::from(port));
     }
-    let why = match key_type {
-        TRANSACTION => "transactions are not served yet: use a producer without transactional.id",
-        _ => "only consumer groups have a coordinator here",
-    };
+    let why = "only consumer groups and transactions have a coordinator here";
     coordinator
         .with_node_id(NOBODY)
         .with_port(NO_PORT)

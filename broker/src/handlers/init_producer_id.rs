@@ -1,14 +1,18 @@
 //! InitProducerId (22), versions 0 to 5.
 //!
-//! - Idempotent producers get an id that nobody ever had, epoch 0. Ids are taken from the state log
-//!   in blocks, so none comes twice, whatever crashes.
+//! - Idempotent producers get an id that nobody ever had, epoch 0, whatever they name. Ids are
+//!   taken from the state log in blocks, so none comes twice, whatever crashes.
+//! - Transactional producers (KIP-98) get the producer id of their transactional id with the next
+//!   epoch, which fences whoever had the one before. A transaction that is ongoing is aborted
+//!   first; until that is done the answer is CONCURRENT_TRANSACTIONS, and the client asks again.
 //! - Needs Write on the transactional id; without one IdempotentWrite on the cluster or, since
 //!   KIP-679, Write on any topic.
-//! - v3 (KIP-360): a producer that names its id gets it again with the next epoch; at the last
-//!   epoch it gets a new id.
+//! - v3 (KIP-360): a producer that names its id goes on with the next epoch; one that was fenced
+//!   meanwhile gets PRODUCER_FENCED, before v4 (KIP-588) INVALID_PRODUCER_EPOCH. At the last epoch
+//!   it gets a new id. v5 (KIP-890): nothing new in the request.
+//! - `transaction.max.timeout.ms` bounds the time-out: INVALID_TRANSACTION_TIMEOUT.
 //!
-//! Left out: transactional ids, refused with UNSUPPORTED_VERSION, which clients report at once
-//! instead of trying for ever.
+//! Left out: v6 (two-phase commit, KIP-939), which Kafka 4.1 does not list as stable.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
@@ -18,32 +22,49 @@ use kafka_protocol::messages::{
 use crate::acl::{Operation, Resource, ResourceKind};
 use crate::dispatch::Close;
 use crate::handlers::Context;
+use crate::transaction::record::{NO_EPOCH, NO_PRODUCER_ID, Producer};
 
 pub(crate) async fn handle(
     context: &Context,
     request: InitProducerIdRequest,
 ) -> Result<InitProducerIdResponse, Close> {
     let response = InitProducerIdResponse::default();
-    let refused = |error: ResponseError| {
-        response.clone().with_error_code(error.code()).with_producer_epoch(-1)
+    Ok(match producer(context, &request).await {
+        Ok(producer) => {
+            response.with_producer_id(ProducerId(producer.id)).with_producer_epoch(producer.epoch)
+        }
+        Err(error) => response
+            .with_error_code(error.code())
+            .with_producer_id(ProducerId(NO_PRODUCER_ID))
+            .with_producer_epoch(NO_EPOCH),
+    })
+}
+
+async fn producer(
+    context: &Context,
+    request: &InitProducerIdRequest,
+) -> Result<Producer, ResponseError> {
+    allowed(context, request.transactional_id.as_ref())?;
+    let expected = match (request.producer_id.0, request.producer_epoch) {
+        _ if context.version < 3 => None,
+        (NO_PRODUCER_ID, NO_EPOCH) => None,
+        (NO_PRODUCER_ID, _) | (_, NO_EPOCH) => return Err(ResponseError::InvalidRequest),
+        (id, epoch) => Some(Producer { id, epoch }),
     };
-    if let Err(error) = allowed(context, request.transactional_id.as_ref()) {
-        return Ok(refused(error));
+    if let Some(transactional_id) = &request.transactional_id {
+        let timeout_ms = request.transaction_timeout_ms;
+        let transactions = &context.core.transactions;
+        let producer = transactions.init(transactional_id, timeout_ms, expected).await;
+        return producer.map_err(|error| match error {
+            ResponseError::ProducerFenced if context.version < 4 => {
+                ResponseError::InvalidProducerEpoch
+            }
+            other => other,
+        });
     }
-    if request.transactional_id.is_some() {
-        tracing::warn!(client = %context.client_id, peer = %context.session.peer,
-            "a transactional producer was refused: transactions are not served by this version");
-        return Ok(refused(ResponseError::UnsupportedVersion));
-    }
-    let named = context.version >= 3 && request.producer_id.0 >= 0 && request.producer_epoch >= 0;
-    if named && let Some(epoch) = request.producer_epoch.checked_add(1) {
-        let response = response.with_producer_id(request.producer_id);
-        return Ok(response.with_producer_epoch(epoch));
-    }
-    match context.core.new_producer_id().await {
-        Ok(id) => Ok(response.with_producer_id(ProducerId(id)).with_producer_epoch(0)),
-        Err(error) => Ok(refused(error)),
-    }
+    // Whatever it had before, as in Kafka: an idempotent producer raises its epoch by itself.
+    let id = context.core.new_producer_id().await?;
+    Ok(Producer { id, epoch: 0 })
 }
 
 fn allowed(

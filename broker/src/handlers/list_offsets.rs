@@ -1,14 +1,15 @@
 //! ListOffsets (2), versions 1 to 10.
 //!
 //! - By time: the first record at or after it, exactly (not the first batch).
-//! - Earliest (-2), latest (-1: the high watermark), and from v7 (KIP-734) max timestamp (-3); v8
-//!   (KIP-405) earliest local (-4), the same as earliest because nothing is tiered; v9 (KIP-1005)
-//!   latest tiered (-5): none; v10: a timeout, not needed as every answer is local.
+//! - Earliest (-2), latest (-1: the high watermark; from v2 (KIP-98) with `read_committed` the last
+//!   stable offset, above which a look-up by time finds nothing either), and from v7 (KIP-734) max
+//!   timestamp (-3); v8 (KIP-405) earliest local (-4), the same as earliest because nothing is
+//!   tiered; v9 (KIP-1005) latest tiered (-5): none; v10: a timeout, not needed as every answer is
+//!   local.
 //! - Each topic needs Describe, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v4 (KIP-320): leader epochs are checked.
 //!
-//! Left out: nothing; with `read_committed`, latest is the last stable offset, which without
-//! transactions is the high watermark.
+//! Left out: nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::client::OffsetAt;
 use crate::dispatch::Close;
 use crate::handlers::{Context, check_leader_epoch};
 use crate::partition::Partition;
-use crate::reads;
+use crate::reads::{self, READ_COMMITTED};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -37,6 +38,7 @@ pub(crate) async fn handle(
     context: &Context,
     request: ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, Close> {
+    let committed = context.version >= 2 && request.isolation_level == READ_COMMITTED;
     let mut topics = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
         let allowed = context.allowed(Operation::Describe, Resource::Topic(&wanted.name));
@@ -55,7 +57,7 @@ pub(crate) async fn handle(
             let found = match partition {
                 _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
                 _ if repeated => Err(ResponseError::InvalidRequest),
-                Some(partition) => find(context, partition, &asked).await,
+                Some(partition) => find(context, partition, &asked, committed).await,
                 None => Err(ResponseError::UnknownTopicOrPartition),
             };
             partitions.push(answer(context, &asked, found));
@@ -73,14 +75,16 @@ async fn find(
     context: &Context,
     partition: &Arc<Partition>,
     asked: &ListOffsetsPartition,
+    committed: bool,
 ) -> Result<Found, ResponseError> {
     if context.version >= 4 {
         check_leader_epoch(partition, asked.current_leader_epoch)?;
     }
     let ends = partition.ends();
     let epoch = partition.leader_epoch();
+    let end = if committed { ends.last_stable_offset } else { ends.log_end_offset };
     let at = match asked.timestamp {
-        LATEST => return Ok((ends.log_end_offset, -1, epoch)),
+        LATEST => return Ok((end, -1, epoch)),
         EARLIEST => return Ok((ends.log_start_offset, -1, epoch)),
         EARLIEST_LOCAL if context.version >= 8 => return Ok((ends.log_start_offset, -1, epoch)),
         LATEST_TIERED if context.version >= 9 => return Ok((-1, -1, -1)),
@@ -90,6 +94,7 @@ async fn find(
         _ => return Err(ResponseError::UnsupportedVersion),
     };
     let hit = reads::time_hit(&context.broker, &context.core, partition, at).await?;
+    let hit = hit.filter(|hit| hit.offset < end);
     Ok(hit.map_or((-1, -1, -1), |hit| (hit.offset, hit.timestamp_ms, epoch)))
 }
 

@@ -5,13 +5,13 @@
 //! - Needs Describe on the group, and on each topic: one that is named and denied is
 //!   TOPIC_AUTHORIZATION_FAILED, an unnamed one is left out.
 //! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320):
-//!   leader epochs. v6: flexible. v7 (KIP-447): `require_stable`, which is always so: there are no
-//!   transactional offsets that could be pending. v8 (KIP-709): many groups. v9 (KIP-848): member
-//!   id and epoch, which classic groups do not check.
+//!   leader epochs. v6: flexible. v7 (KIP-447): with `require_stable`, a partition for which a
+//!   transaction that is not over has an offset is UNSTABLE_OFFSET_COMMIT. v8 (KIP-709): many
+//!   groups. v9 (KIP-848): member id and epoch, which classic groups do not check.
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
@@ -21,6 +21,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
@@ -39,10 +40,12 @@ pub(crate) async fn handle(
 ) -> Result<OffsetFetchResponse, Close> {
     let response = OffsetFetchResponse::default();
     if context.version >= 8 {
-        let groups = request.groups.into_iter().map(|group| one_of_many(context, group));
+        let stable = request.require_stable;
+        let groups = request.groups.into_iter().map(|group| one_of_many(context, group, stable));
         return Ok(response.with_groups(groups.collect()));
     }
     let group = &request.group_id;
+    let stable = context.version >= 7 && request.require_stable;
     let denied = may_describe(context, group).err();
     let found = match request.topics {
         // Before version 2 there was no place for an error of the whole request.
@@ -52,11 +55,11 @@ pub(crate) async fn handle(
             topics.map(|topic| refused(topic.name, topic.partition_indexes, error)).collect()
         }
         _ if denied.is_some() => Vec::new(),
-        None => all(context, group),
+        None => all(context, group, stable),
         Some(topics) => {
             let topics = topics.into_iter();
             let wanted = topics.map(|topic| (topic.name, topic.partition_indexes));
-            some(context, group, wanted)
+            some(context, group, wanted, stable)
         }
     };
     let error_code = denied.filter(|_| context.version >= 2).map_or(0, |error| error.code());
@@ -75,17 +78,21 @@ pub(crate) async fn handle(
     Ok(response.with_topics(topics.collect()).with_error_code(error_code))
 }
 
-fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn one_of_many(
+    context: &Context,
+    group: OffsetFetchRequestGroup,
+    stable: bool,
+) -> OffsetFetchResponseGroup {
     if let Err(error) = may_describe(context, &group.group_id) {
         let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
         return response.with_error_code(error.code());
     }
     let found = match group.topics {
-        None => all(context, &group.group_id),
+        None => all(context, &group.group_id, stable),
         Some(topics) => {
             let topics = topics.into_iter();
             let wanted = topics.map(|topic| (topic.name, topic.partition_indexes));
-            some(context, &group.group_id, wanted)
+            some(context, &group.group_id, wanted, stable)
         }
     };
     let topics = found.into_iter().map(|(name, lines)| {
@@ -103,10 +110,12 @@ fn one_of_many(context: &Context, group: OffsetFetchRequestGroup) -> OffsetFetch
     OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_topics(topics.collect())
 }
 
-fn all(context: &Context, group: &str) -> Vec<(TopicName, Vec<Line>)> {
+fn all(context: &Context, group: &str, stable: bool) -> Vec<(TopicName, Vec<Line>)> {
+    let pending = Pending::of(context, group, stable);
     let mut topics: BTreeMap<String, Vec<Line>> = BTreeMap::new();
     for line in context.core.groups.offsets_of(group) {
-        topics.entry(line.topic).or_default().push((line.partition, Ok(Some(line.committed))));
+        let checked = pending.check(&line.topic, line.partition).map(|()| Some(line.committed));
+        topics.entry(line.topic).or_default().push((line.partition, checked));
     }
     let seen = |name: &String| context.may_see(Operation::Describe, Resource::Topic(name));
     let named = topics.into_iter().filter(|(name, _)| seen(name));
@@ -117,15 +126,18 @@ fn some(
     context: &Context,
     group: &str,
     wanted: impl Iterator<Item = (TopicName, Vec<i32>)>,
+    stable: bool,
 ) -> Vec<(TopicName, Vec<Line>)> {
+    let pending = Pending::of(context, group, stable);
     let groups = &context.core.groups;
     let found = wanted.map(|(name, partitions)| {
         if !context.allowed(Operation::Describe, Resource::Topic(&name)) {
             return refused(name, partitions, ResponseError::TopicAuthorizationFailed);
         }
-        let lines = partitions.into_iter();
-        let lines =
-            lines.map(|partition| (partition, Ok(groups.committed(group, &name, partition))));
+        let lines = partitions.into_iter().map(|partition| {
+            let checked = pending.check(&name, partition);
+            (partition, checked.map(|()| groups.committed(group, &name, partition)))
+        });
         let lines: Vec<Line> = lines.collect();
         (name, lines)
     });
@@ -143,7 +155,36 @@ fn may_describe(context: &Context, group: &str) -> Result<(), ResponseError> {
     }
 }
 
-/// A committed offset, or its absence, as the wire has it.
+/// The partitions for which a transaction has an offset that is not the group's yet. Looked at
+/// before the committed offsets: a commit shows its offsets first and is over then.
+struct Pending<'a> {
+    context: &'a Context,
+    places: HashSet<(Uuid, i32)>,
+}
+
+impl<'a> Pending<'a> {
+    /// Nothing is pending for who does not ask.
+    fn of(context: &'a Context, group: &str, stable: bool) -> Self {
+        let places = match stable {
+            true => context.core.transactions.pending_places(group),
+            false => HashSet::new(),
+        };
+        Self { context, places }
+    }
+
+    fn check(&self, topic: &str, partition: i32) -> Result<(), ResponseError> {
+        if self.places.is_empty() {
+            return Ok(());
+        }
+        let topic = self.context.core.topics.by_name(topic);
+        match topic.is_some_and(|topic| self.places.contains(&(topic.id, partition))) {
+            true => Err(ResponseError::UnstableOffsetCommit),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A committed offset, its absence, or why it is not told, as the wire has it.
 struct Shown {
     offset: i64,
     leader_epoch: i32,

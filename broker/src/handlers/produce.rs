@@ -10,12 +10,17 @@
 //! - `producer_byte_rate`: the bytes of the request are charged.
 //! - Idempotent producers: a repeat of one of the last five batches is answered with its first
 //!   offset, once it is durable; a gap is OUT_OF_ORDER_SEQUENCE_NUMBER.
+//! - Transactional batches (KIP-98) are checked against the transaction's coordinator in the same
+//!   instant in which they are handed to the log. A partition that was not added to the transaction
+//!   is INVALID_TXN_STATE, from v11 TRANSACTION_ABORTABLE (KIP-1050); from v12 (KIP-890) the batch
+//!   adds it. CONCURRENT_TRANSACTIONS is told from v12 on only; older clients get
+//!   NOT_ENOUGH_REPLICAS, which they try again. They need Write on the transactional id.
 //! - What the topic's configuration asks for (`policy`): `message.timestamp.type=LogAppendTime`
 //!   rewrites the batch's timestamps, `compression.type` its payload; a record without key in a
 //!   compacted topic, or with a time out of bounds, refuses the batch and is named (v8, KIP-467).
 //! - v13 (KIP-516): topics by id.
 //!
-//! Left out: transactions (refused with INVALID_TXN_STATE), leader hints in errors (one node).
+//! Left out: leader hints in errors (one node).
 
 use std::sync::Arc;
 
@@ -40,6 +45,8 @@ use crate::partition::{Appended, Batch, Partition};
 use crate::policy::{self, Failure};
 use crate::quota::Kind;
 use crate::topics::Topic;
+use crate::transaction::machine::Support;
+use crate::transaction::record::Producer;
 
 /// An error with a sentence for newer clients.
 type Refused = (ResponseError, String);
@@ -49,6 +56,7 @@ pub(crate) async fn handle(
     request: ProduceRequest,
 ) -> Result<ProduceResponse, Close> {
     let acks = request.acks;
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
     let valid_acks = (-1..=1).contains(&acks);
     // First everything is handed to the log, then waited for.
     let mut handed = Vec::with_capacity(request.topic_data.len());
@@ -63,7 +71,7 @@ pub(crate) async fn handle(
         for data in partition_data {
             let index = data.index;
             let outcome = match &topic {
-                Ok(topic) => append(context, topic, data),
+                Ok(topic) => append(context, topic, transactional_id.as_deref(), data),
                 Err(refused) => Err(refused.clone().into()),
             };
             partitions.push((index, outcome));
@@ -147,7 +155,12 @@ struct Handed {
     append_time_ms: i64,
 }
 
-fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Result<Handed, Failure> {
+fn append(
+    context: &Context,
+    topic: &Topic,
+    transactional_id: Option<&str>,
+    data: PartitionProduceData,
+) -> Result<Handed, Failure> {
     let partition = topic.partition(data.index).ok_or_else(|| {
         let count = topic.partitions.len();
         let why = format!("topic {:?} has {count} partitions", &*topic.name);
@@ -161,7 +174,12 @@ fn append(context: &Context, topic: &Topic, data: PartitionProduceData) -> Resul
     let (batch, append_time_ms) = policy::apply(topic, data.index, batch, now).map_err(told)?;
     let metrics = &context.broker.inner.metrics;
     let count = u64::try_from(batch.header.record_count).unwrap_or(0);
-    let appended = partition.append(batch, now).map_err(|e| told((e, String::new()).into()))?;
+    let appended = if batch.header.is_transactional() {
+        append_transactional(context, partition, transactional_id, batch, now)
+    } else {
+        partition.append(batch, now).map_err(|e| (e, String::new()))
+    };
+    let appended = appended.map_err(|refused| told(refused.into()))?;
     metrics.records_in.inc_by(count);
     Ok(Handed { partition: partition.clone(), appended, append_time_ms })
 }
@@ -203,6 +221,45 @@ fn single(records: Bytes) -> Result<Bytes, Refused> {
     Ok(records.slice(..header.batch_bytes))
 }
 
+fn append_transactional(
+    context: &Context,
+    partition: &Arc<Partition>,
+    transactional_id: Option<&str>,
+    batch: Batch,
+    now_ms: i64,
+) -> Result<Appended, Refused> {
+    let id = transactional_id.ok_or_else(|| {
+        let why = "a transactional batch in a request without transactional id";
+        (ResponseError::TransactionalIdAuthorizationFailed, why.to_owned())
+    })?;
+    if !context.allowed(Operation::Write, Resource::TransactionalId(id)) {
+        return Err((ResponseError::TransactionalIdAuthorizationFailed, String::new()));
+    }
+    let BatchHeader { producer_id, producer_epoch, .. } = batch.header;
+    let producer = Producer { id: producer_id, epoch: producer_epoch };
+    let support = match context.version {
+        ..=10 => Support::Named,
+        11 => Support::Abortable,
+        _ => Support::Adds,
+    };
+    let append = || partition.append(batch, now_ms);
+    let transactions = &context.core.transactions;
+    let appended = transactions.append(id, producer, partition.id, support, append);
+    appended.map_err(|error| match error {
+        ResponseError::ProducerFenced => (ResponseError::InvalidProducerEpoch, String::new()),
+        ResponseError::ConcurrentTransactions | ResponseError::CoordinatorNotAvailable
+            if context.version < 12 =>
+        {
+            let why = "the transaction before this one is not over yet";
+            (ResponseError::NotEnoughReplicas, why.to_owned())
+        }
+        ResponseError::InvalidTxnState | ResponseError::TransactionAbortable => {
+            (error, "the partition was not added to the transaction".to_owned())
+        }
+        other => (other, String::new()),
+    })
+}
+
 /// One valid batch that a producer may send, or why not.
 fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
     let max = topic.settings.message_bytes_max;
@@ -227,11 +284,7 @@ fn checked(topic: &Topic, records: Bytes) -> Result<Batch, Refused> {
         let why = "control batches are written by the broker only";
         return Err((ResponseError::InvalidRecord, why.to_owned()));
     }
-    if header.is_transactional() {
-        let why = "transactions are not served by this version";
-        return Err((ResponseError::InvalidTxnState, why.to_owned()));
-    }
-    Ok(Batch { header, bytes: records })
+    Ok(Batch::new(header, records))
 }
 
 /// Clients that speak versions below 7 know no zstd, and would read such batches too.

@@ -351,6 +351,24 @@ const GROUPS: &[Key] = &[
     )
     .default("86400000")
     .dynamic(),
+    Key::new(
+        "transaction.max.timeout.ms",
+        Kind::Int { min: 1, max: INT },
+        "Longest time-out that a transactional producer may ask for.",
+    )
+    .default("900000"),
+    Key::new(
+        "transactional.id.expiration.ms",
+        Kind::Int { min: 1, max: INT },
+        "How long a transactional id that nobody uses is remembered.",
+    )
+    .default("604800000"),
+    Key::new(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        Kind::Int { min: 1, max: INT },
+        "How often transactions past their time-out, and ids past their time, are looked for.",
+    )
+    .default("10000"),
 ];
 
 const CONSUMER_GROUPS: &[Key] = &[

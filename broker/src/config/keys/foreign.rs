@@ -8,7 +8,6 @@ const ONE_REPLICA: &str = "there is one replica of everything";
 const COMPACTION: &str = "log compaction is not there yet";
 const CLIENT: &str = "it is a setting of clients";
 const NO_LOGIN: &str = "the broker never logs in to another broker";
-const NO_TRANSACTIONS: &str = "transactions are not there yet";
 const STORE: &str = "the store arranges this itself";
 const OLD_FORMAT: &str = "there is one storage format";
 const JAVA: &str = "it belongs to Java";
@@ -25,8 +24,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("follower.", ONE_REPLICA),
     ("leader.replication.", ONE_REPLICA),
     ("offsets.topic.", ONE_REPLICA),
-    ("transaction.", NO_TRANSACTIONS),
-    ("transactional.", NO_TRANSACTIONS),
+    ("transaction.state.", ONE_REPLICA),
     ("log.cleaner.", COMPACTION),
     ("log.index.", STORE),
     ("remote.", "there is no remote storage"),
@@ -103,6 +101,12 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("fetch.purgatory.purge.interval.requests", NoEffect(STORE)),
     ("producer.purgatory.purge.interval.requests", NoEffect(STORE)),
     ("delete.records.purgatory.purge.interval.requests", NoEffect(STORE)),
+    ("transaction.partition.verification.enable", NoEffect("it is always on, and costs nothing")),
+    (
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        NoEffect("see transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+    ),
+    ("transaction.two.phase.commit.enable", NoEffect("two-phase commit is not offered")),
     ("producer.id.expiration.check.interval.ms", NoEffect(STORE)),
     ("log.flush.interval.messages", NoEffect("every acknowledged record is on the disk already")),
     ("log.flush.scheduler.interval.ms", NoEffect("see odradek.durability")),

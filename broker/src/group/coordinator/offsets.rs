@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::super::exchange::{Commit, CommittedOffset, NewOffset};
+use super::super::exchange::{Caller, Commit, CommittedOffset, NewOffset};
 use super::super::machine::State as GroupState;
 use super::super::{GROUPS_MAX, machine, records};
 use super::writes::{Doomed, Write, offset_key};
@@ -96,7 +96,7 @@ impl GroupCoordinator {
     }
 
     /// Kafka's key says bytes, and Kafka counts UTF-16 units; bytes are what is kept.
-    fn is_metadata_too_large(&self, metadata: &str) -> bool {
+    pub(crate) fn is_metadata_too_large(&self, metadata: &str) -> bool {
         metadata.len() > self.settings.offset_metadata_bytes_max
     }
 
@@ -165,10 +165,41 @@ impl GroupCoordinator {
         if offsets.is_empty() {
             return;
         }
+        self.show_offsets(group, offsets, commit_timestamp_ms);
+        self.hold(group);
+    }
+
+    /// Makes visible what a durable unit committed.
+    pub(crate) fn show_offsets(
+        &self,
+        group: &str,
+        offsets: &[NewOffset],
+        commit_timestamp_ms: i64,
+    ) {
         let mut state = self.lock();
         let slot = self.slot(&mut state, group);
-        slot.held = true;
         slot.offsets.extend(offsets.iter().map(|new| new.clone().keep(commit_timestamp_ms)));
+    }
+
+    /// TxnOffsetCommit: may this member, or whoever names none, commit for the group in its
+    /// transaction (KIP-447)?
+    pub(crate) fn admit_transactional(
+        &self,
+        group: &str,
+        caller: &Caller,
+    ) -> Result<(), ResponseError> {
+        if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let state = self.lock();
+        if state.closed {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
+        match state.groups.get(group) {
+            Some(slot) => slot.machine.admit_transactional(caller),
+            None if caller.generation < 0 => Ok(()),
+            None => Err(ResponseError::IllegalGeneration),
+        }
     }
 
     /// Drops the offsets that groups hold on this topic. Durable when it returns.
