@@ -49,10 +49,14 @@ pub(crate) async fn handle(
         true => Pending::nothing(),
         false => share.acknowledge(&key, checked.taken),
     };
-    let results = checked.refused.into_iter().chain(pending.wait().await);
+    // As in Kafka, only what got as far as the records is told in words.
+    let refused = checked.refused.into_iter().map(|(id, result)| (id, to_wire(id, result)));
+    let worded = pending.wait().await.into_iter().map(|(id, result)| {
+        let message = result.err().map(|error| StrBytes::from_string(error.to_string()));
+        (id, to_wire(id, result).with_error_message(message))
+    });
     let mut topics: Vec<ShareAcknowledgeTopicResponse> = Vec::new();
-    for (id, result) in results {
-        let partition = to_wire(id, result);
+    for (id, partition) in refused.chain(worded) {
         match topics.iter_mut().find(|topic| topic.topic_id == id.topic_id) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(
@@ -94,9 +98,8 @@ fn brought(request: ShareAcknowledgeRequest) -> Vec<Brought> {
 }
 
 fn to_wire(id: PartitionId, result: Result<(), ResponseError>) -> PartitionData {
-    let message = result.err().map(|error| StrBytes::from_string(error.to_string()));
     PartitionData::default()
         .with_partition_index(id.partition)
         .with_error_code(result.err().map_or(0, |error| error.code()))
-        .with_error_message(message)
+        .with_error_message(None)
 }

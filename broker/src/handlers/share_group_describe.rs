@@ -1,7 +1,7 @@
 //! ShareGroupDescribe (77), version 1.
 //!
 //! - State, epochs and members of share groups. A group that does not exist, or is of another kind:
-//!   state Dead, error GROUP_ID_NOT_FOUND.
+//!   GROUP_ID_NOT_FOUND; an empty name: INVALID_GROUP_ID.
 //! - Needs DESCRIBE of the group; if a member reads a topic that the caller may not describe, the
 //!   group is TOPIC_AUTHORIZATION_FAILED, as in Kafka.
 //!
@@ -47,10 +47,12 @@ fn describe(context: &Context, group: GroupId) -> DescribedGroup {
     if !context.allowed(Operation::Describe, Resource::Group(&group)) {
         return refused(group, ResponseError::GroupAuthorizationFailed, None);
     }
+    if group.is_empty() {
+        return refused(group, ResponseError::InvalidGroupId, None);
+    }
     let Some(found) = context.core.share.describe(&group) else {
         let why = format!("Group {} not found.", group.as_str());
-        return refused(group, ResponseError::GroupIdNotFound, Some(why))
-            .with_group_state(StrBytes::from_static_str("Dead"));
+        return refused(group, ResponseError::GroupIdNotFound, Some(why));
     };
     let members = found.members.into_iter().map(|(id, member)| to_wire(context, id, member));
     let members: Vec<Member> = members.collect();

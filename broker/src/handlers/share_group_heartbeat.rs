@@ -56,8 +56,7 @@ async fn heartbeat(
         return Err((ResponseError::GroupAuthorizationFailed, String::new()));
     }
     if !is_member_id(&request.member_id) {
-        let why = "Invalid member id in the request.".to_owned();
-        return Err((ResponseError::InvalidRequest, why));
+        return Err((ResponseError::InvalidRequest, String::new()));
     }
     let names = request.subscribed_topic_names.as_ref();
     let seen = |name: &str| context.allowed(Operation::Describe, Resource::Topic(name));

@@ -36,7 +36,8 @@ impl From<share_acknowledge_request::AcknowledgementBatch> for Acknowledgement {
     }
 }
 
-/// Partitions without any acknowledgement are answered with success, as in Kafka.
+/// Partitions without any acknowledgement are answered with success; as in Kafka, only beside others
+/// that have some.
 pub(crate) fn check(context: &Context, brought: Vec<Brought>) -> Checked {
     let mut checked = Checked::default();
     for (id, acknowledgements) in brought {
@@ -45,6 +46,9 @@ pub(crate) fn check(context: &Context, brought: Vec<Brought>) -> Checked {
             Ok(()) => checked.taken.push((id, acknowledgements)),
             Err(error) => checked.refused.push((id, Err(error))),
         }
+    }
+    if checked.taken.is_empty() {
+        checked.refused.retain(|(_, result)| result.is_err());
     }
     checked
 }

@@ -57,11 +57,21 @@ fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refused>
 /// The topics of the broker, as far as a group asks.
 pub(crate) type TopicsView<'a> = &'a (dyn Fn(&str) -> Option<TopicSeen> + Sync);
 
-#[derive(Debug, Clone, Default)]
+/// As Kafka's, a new group is at epoch 1, and its first member's is 2.
+const FIRST_EPOCH: i32 = 1;
+
+#[derive(Debug, Clone)]
 pub(crate) struct ShareGroup {
     record: GroupRecord,
     /// When the session of each member ends.
     sessions: BTreeMap<String, i64>,
+}
+
+impl Default for ShareGroup {
+    fn default() -> Self {
+        let record = GroupRecord { epoch: FIRST_EPOCH, ..GroupRecord::default() };
+        Self { record, sessions: BTreeMap::new() }
+    }
 }
 
 impl ShareGroup {

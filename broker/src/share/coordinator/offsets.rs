@@ -76,6 +76,8 @@ impl ShareCoordinator {
     }
 }
 
+const NOT_BEGUN: i64 = -1;
+
 fn check_empty(state: &State, group: &str) -> Result<(), Refused> {
     match state.groups.get(group).is_none_or(|slot| slot.group.is_empty()) {
         true => Ok(()),
@@ -83,7 +85,7 @@ fn check_empty(state: &State, group: &str) -> Result<(), Refused> {
     }
 }
 
-/// A start below zero: the group has not begun.
+/// A start of -1: the group has not begun.
 fn set_start(state: &mut State, group: &str, id: PartitionId, start: i64) {
     if !state.add_place(group, id) {
         return;
@@ -91,7 +93,7 @@ fn set_start(state: &mut State, group: &str, id: PartitionId, start: i64) {
     let Some(slot) = state.groups.get_mut(group) else { return };
     let state_epoch = slot.group.epoch();
     let Some(place) = slot.places.get_mut(&id) else { return };
-    place.machine = (start >= 0).then(|| SharePartition::new(start, state_epoch));
+    place.machine = (start != NOT_BEGUN).then(|| SharePartition::new(start, state_epoch));
     place.state_epoch = state_epoch;
     // Whoever reads here now reads for what was.
     place.claimed = None;

@@ -201,11 +201,11 @@ async fn a_member_hears_its_epoch_after_the_group_and_its_partitions_are_durable
     assert!(futures::poll!(&mut beat).is_pending(), "S1");
     world.let_go();
     let reply = beat.await.unwrap();
-    assert_eq!(reply.member_epoch, 1);
+    assert_eq!(reply.member_epoch, 2);
     assert_eq!(reply.assignment.unwrap()[&TOPIC].len(), 2);
     assert_eq!(world.puts(), 1, "all of it in one write");
     assert_eq!(world.log.kept.lock().unwrap().len(), 3);
-    world.beat("g", "a", 1).await.unwrap();
+    world.beat("g", "a", 2).await.unwrap();
     assert_eq!(world.puts(), 1, "a heartbeat that changes nothing writes nothing");
 }
 
@@ -216,7 +216,7 @@ async fn a_member_whose_join_could_not_be_written_is_written_with_its_next_try()
     let (error, _) = world.beat("g", "a", 0).await.unwrap_err();
     assert_eq!(error, ResponseError::CoordinatorNotAvailable);
     world.log.failing.store(false, Ordering::SeqCst);
-    assert_eq!(world.beat("g", "a", 0).await.unwrap().member_epoch, 1);
+    assert_eq!(world.beat("g", "a", 0).await.unwrap().member_epoch, 2);
     assert_eq!(world.log.kept.lock().unwrap().len(), 3);
 }
 
@@ -238,7 +238,7 @@ async fn what_is_acknowledged_is_durable_before_the_answer_and_gone_after_a_rest
     assert_eq!(world.puts() - before, 2, "what came during the first write shares the second");
     let world = world.restarted();
     assert_eq!(ranges(&world.fetch("b")), [(4, 5, 2), (7, 9, 1)]);
-    assert_eq!(world.beat("g", "a", 1).await.unwrap().member_epoch, 1, "it is still a member");
+    assert_eq!(world.beat("g", "a", 2).await.unwrap().member_epoch, 2, "it is still a member");
 }
 
 #[tokio::test]
@@ -288,10 +288,10 @@ async fn locks_and_sessions_run_out_by_the_clock() {
     world.share.tick();
     settle().await;
     assert_eq!(world.share.list()[0].state, "Empty");
-    let late = world.beat("g", "a", 1).await.unwrap_err();
+    let late = world.beat("g", "a", 2).await.unwrap_err();
     assert_eq!(late.0, ResponseError::UnknownMemberId);
     let world = world.restarted();
-    assert_eq!(world.share.describe("g").unwrap().epoch, 2, "epochs do not go back");
+    assert_eq!(world.share.describe("g").unwrap().epoch, 3, "epochs do not go back");
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn a_name_of_another_kind_of_group_is_not_taken() {
     let (error, why) = world.beat("classic", "a", 0).await.unwrap_err();
     assert_eq!(error, ResponseError::GroupIdNotFound);
     assert_eq!(why, "Group classic is not a share group.");
-    let (error, why) = world.beat("g", "a", 3).await.unwrap_err();
+    let (error, why) = world.beat("g", "a", 4).await.unwrap_err();
     assert_eq!(error, ResponseError::GroupIdNotFound);
     assert_eq!(why, "Share group g not found.");
 }
@@ -360,7 +360,7 @@ async fn whoever_waits_when_the_log_ends_hears_of_it() {
     world.share.close();
     let results = pending.wait().await;
     assert_eq!(results, [(PLACE, Err(ResponseError::CoordinatorNotAvailable))]);
-    let closed = world.beat("g", "a", 1).await.unwrap_err();
+    let closed = world.beat("g", "a", 2).await.unwrap_err();
     assert_eq!(closed.0, ResponseError::CoordinatorNotAvailable);
     assert!(matches!(world.claim(), Claimed::Unknown));
 }

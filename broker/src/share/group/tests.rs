@@ -62,42 +62,42 @@ fn told(epoch: i32, assignment: &str) -> Result<(i32, Option<String>), ResponseE
 #[test]
 fn members_come_share_and_go() {
     let mut world = World::new();
-    assert_eq!(world.beat("a", 0, Some(&["t"])), told(1, "1:0,1"));
-    assert_eq!(world.beat("a", 1, None), Ok((1, None)), "nothing new");
-    assert_eq!(world.beat("b", 0, Some(&["t"])), told(2, "1:1"));
-    assert_eq!(world.beat("a", 1, None), told(2, "1:0"));
-    assert_eq!(world.beat("c", 0, Some(&["t"])), told(3, "1:0"), "three share two");
+    assert_eq!(world.beat("a", 0, Some(&["t"])), told(2, "1:0,1"));
+    assert_eq!(world.beat("a", 2, None), Ok((2, None)), "nothing new");
+    assert_eq!(world.beat("b", 0, Some(&["t"])), told(3, "1:1"));
+    assert_eq!(world.beat("a", 2, None), told(3, "1:0"));
+    assert_eq!(world.beat("c", 0, Some(&["t"])), told(4, "1:0"), "three share two");
     assert_eq!(world.group.state(), "Stable");
     assert_eq!(world.beat("b", -1, None), Ok((-1, None)));
-    assert_eq!(world.group.epoch(), 4);
-    assert_eq!(world.beat("b", 2, None), Err(ResponseError::UnknownMemberId));
+    assert_eq!(world.group.epoch(), 5);
+    assert_eq!(world.beat("b", 3, None), Err(ResponseError::UnknownMemberId));
     assert_eq!(world.beat("a", -1, None), Ok((-1, None)));
-    assert_eq!(world.beat("c", 3, None), told(5, "1:0,1"));
+    assert_eq!(world.beat("c", 4, None), told(6, "1:0,1"));
     assert_eq!(world.beat("c", -1, None), Ok((-1, None)));
-    assert_eq!((world.group.state(), world.group.epoch()), ("Empty", 6));
+    assert_eq!((world.group.state(), world.group.epoch()), ("Empty", 7));
 }
 
 #[test]
 fn a_member_that_changes_its_topics_is_told_at_once() {
     let mut world = World::new();
     world.beat("a", 0, Some(&["t"])).unwrap();
-    assert_eq!(world.beat("a", 1, Some(&["t", "u"])), told(2, "1:0,1 2:0"));
-    assert_eq!(world.beat("a", 2, Some(&["u"])), told(3, "2:0"));
-    assert_eq!(world.beat("a", 3, Some(&["u"])), told(3, "2:0"), "a full request is told all");
+    assert_eq!(world.beat("a", 2, Some(&["t", "u"])), told(3, "1:0,1 2:0"));
+    assert_eq!(world.beat("a", 3, Some(&["u"])), told(4, "2:0"));
+    assert_eq!(world.beat("a", 4, Some(&["u"])), told(4, "2:0"), "a full request is told all");
 }
 
 #[test]
 fn topics_that_come_grow_and_go_are_noticed_at_the_next_heartbeat() {
     let mut world = World::new();
-    assert_eq!(world.beat("a", 0, Some(&["v"])), told(1, ""));
+    assert_eq!(world.beat("a", 0, Some(&["v"])), told(2, ""));
     world.topics.insert("v".to_owned(), TopicSeen { id: Uuid::from_u128(3), partitions: 1 });
-    assert_eq!(world.beat("a", 1, None), told(2, "3:0"));
+    assert_eq!(world.beat("a", 2, None), told(3, "3:0"));
     world.topics.insert("v".to_owned(), TopicSeen { id: Uuid::from_u128(3), partitions: 3 });
-    assert_eq!(world.beat("a", 2, None), told(3, "3:0,1,2"));
+    assert_eq!(world.beat("a", 3, None), told(4, "3:0,1,2"));
     world.topics.insert("v".to_owned(), TopicSeen { id: Uuid::from_u128(4), partitions: 1 });
-    assert_eq!(world.beat("a", 3, None), told(4, "4:0"), "made again under its name");
+    assert_eq!(world.beat("a", 4, None), told(5, "4:0"), "made again under its name");
     world.topics.remove("v");
-    assert_eq!(world.beat("a", 4, None), told(5, ""));
+    assert_eq!(world.beat("a", 5, None), told(6, ""));
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn epochs_decide_who_has_to_join_again() {
     let mut world = World::new();
     world.beat("a", 0, Some(&["t"])).unwrap();
     world.beat("b", 0, Some(&["t"])).unwrap();
-    assert_eq!(world.beat("a", 1, None), told(2, "1:0"));
-    assert_eq!(world.beat("a", 1, None), Ok((2, None)), "the answer may have been lost");
+    assert_eq!(world.beat("a", 2, None), told(3, "1:0"));
+    assert_eq!(world.beat("a", 2, None), Ok((3, None)), "the answer may have been lost");
     world.beat("c", 0, Some(&["t"])).unwrap();
-    assert_eq!(world.beat("a", 2, None).unwrap().0, 3);
-    assert_eq!(world.beat("a", 1, None), Err(ResponseError::FencedMemberEpoch));
-    assert_eq!(world.beat("a", 4, None), Err(ResponseError::FencedMemberEpoch));
-    assert_eq!(world.beat("a", 0, Some(&["t"])).unwrap().0, 3, "the same topics change nothing");
-    assert_eq!(world.beat("d", 3, None), Err(ResponseError::GroupMaxSizeReached));
+    assert_eq!(world.beat("a", 3, None).unwrap().0, 4);
+    assert_eq!(world.beat("a", 2, None), Err(ResponseError::FencedMemberEpoch));
+    assert_eq!(world.beat("a", 5, None), Err(ResponseError::FencedMemberEpoch));
+    assert_eq!(world.beat("a", 0, Some(&["t"])).unwrap().0, 4, "the same topics change nothing");
+    assert_eq!(world.beat("d", 4, None), Err(ResponseError::GroupMaxSizeReached));
     assert_eq!(world.beat("d", 0, Some(&["t"])), Err(ResponseError::GroupMaxSizeReached));
 }
 
@@ -125,8 +125,8 @@ fn a_silent_member_is_gone_after_its_session() {
     assert_eq!(world.group.due_ms(), Some(45_000));
     assert_eq!(world.group.expire(44_999), Vec::<String>::new());
     assert_eq!(world.group.expire(45_000), ["a"]);
-    assert_eq!(world.group.epoch(), 3);
-    assert_eq!(world.beat("b", 2, None), told(3, "1:0,1"));
+    assert_eq!(world.group.epoch(), 4);
+    assert_eq!(world.beat("b", 3, None), told(4, "1:0,1"));
 }
 
 #[test]
@@ -137,6 +137,6 @@ fn a_restart_keeps_epochs_and_gives_every_member_a_whole_session() {
     world.now_ms = 100_000;
     world.group = ShareGroup::restored(record, &world.settings, world.now_ms);
     assert_eq!(world.group.due_ms(), Some(145_000));
-    assert_eq!(world.beat("a", 1, None), Ok((1, None)));
-    assert_eq!(world.beat("b", 0, Some(&["t"])).unwrap().0, 2);
+    assert_eq!(world.beat("a", 2, None), Ok((2, None)));
+    assert_eq!(world.beat("b", 0, Some(&["t"])).unwrap().0, 3);
 }
