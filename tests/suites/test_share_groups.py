@@ -305,6 +305,18 @@ def test_records_that_are_deleted_from_the_log_are_passed_over(broker, members, 
     members.do("close", "s")
 
 
+@pytest.mark.parametrize("end, seen", [("commit", True), ("abort", False)])
+def test_read_committed_shows_what_was_committed_only(broker, members, topic, end, seen):
+    members.do("config", topic, "share.isolation.level", "read_committed")
+    members.do("transaction", topic, 0, 5, end)
+    members.do("produce", topic, 0, 5, 1)
+    members.open("rc", topic, topic, "implicit")
+    expected = [f"v{i}" for i in range(0 if seen else 5, 6)]
+    taken = drain(members, "rc", count=len(expected))
+    assert [value for _, _, _, value in sorted(taken)] == expected
+    members.do("close", "rc")
+
+
 # Kafka's tools.
 
 
@@ -318,7 +330,7 @@ def test_the_share_groups_tool_lists_describes_resets_and_deletes(broker, member
     described = share_groups(broker, "--describe", "--group", topic, "--members").stdout
     assert re.search(rf"{topic}\s+\S+\s+/127.0.0.1\s+t\s+1\s+{topic}:0", described), described
     running = share_groups(broker, "--delete", "--group", topic, check=False)
-    assert "not empty" in running.stdout + running.stderr
+    assert "is not EMPTY" in running.stdout + running.stderr
     members.do("close", "t")
     assert re.search(r"Empty\s+0", share_groups(
         broker, "--describe", "--group", topic, "--state").stdout)
