@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
 pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal> {
     topics::check_name(&wanted.name)?;
     if wanted.name == STATE_TOPIC || core.topics.by_name(&wanted.name).is_some() {
-        let why = format!("topic {:?} already exists", wanted.name);
+        let why = format!("Topic '{}' already exists.", wanted.name);
         return refuse(ResponseError::TopicAlreadyExists, why);
     }
     if let Some(other) = core.topics.colliding(&wanted.name) {
@@ -43,7 +43,7 @@ pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal
         return refuse(ResponseError::InvalidTopicException, why);
     }
     let partitions = wanted.partitions.unwrap_or(core.config().topics.partitions);
-    check_count(core, partitions, 0)?;
+    check_count(core, &wanted.name, partitions, 0)?;
     core.config()
         .topic_settings(&wanted.configs)
         .or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
@@ -66,14 +66,14 @@ pub(crate) fn check_replicas(node: BrokerId, replicas: &[BrokerId]) -> Result<()
     refuse(ResponseError::InvalidReplicaAssignment, why)
 }
 
-fn check_count(core: &Core, wanted: i32, now: usize) -> Result<(), Refusal> {
+fn check_count(core: &Core, name: &str, wanted: i32, now: usize) -> Result<(), Refusal> {
     let count = usize::try_from(wanted).unwrap_or(0);
     if count <= now {
         let why = match now {
             0 => "Number of partitions was set to an invalid non-positive value.".to_owned(),
             _ if count == now => format!("Topic already has {now} partition(s)."),
             _ => format!(
-                "The topic currently has {now} partition(s); {wanted} would not be an increase."
+                "The topic {name} currently has {now} partition(s); {wanted} would not be an increase."
             ),
         };
         return refuse(ResponseError::InvalidPartitions, why);
@@ -102,7 +102,7 @@ pub(crate) async fn grow(
 ) -> Result<(), Refusal> {
     let _changing = core.changing_topics().await;
     let topic = existing(core, name)?;
-    check_count(core, count, topic.partitions.len())?;
+    check_count(core, name, count, topic.partitions.len())?;
     if validate_only {
         return Ok(());
     }

@@ -39,6 +39,9 @@ const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const INVALID_RECORD: i16 = 87;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
 /// The node id of a broker that is not told another one.
 const NODE: BrokerId = BrokerId(1);

@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
+use super::Config;
 use super::dynamic::Overrides;
 use super::keys::{self, Found, Key, Kind};
-use super::{Config, Subscription};
 
 /// Kafka's `ConfigSource` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,31 +81,44 @@ impl Config {
 
     /// Keys of a topic to which `overrides` were given.
     pub fn describe_topic(&self, overrides: &Overrides) -> Vec<Described> {
-        let rows = keys::TOPIC.iter().map(|key| {
-            let own = overrides.get(key.name);
-            let mut synonyms: Vec<Synonym> = own
-                .map(|value| (key.name.into(), Some(value.clone()), Source::Topic))
-                .into_iter()
-                .collect();
-            if let Some((first, _)) = key.synonyms.first() {
-                synonyms.extend(self.broker_synonyms(first));
-            }
-            let source = synonyms.first().map_or(Source::Default, |(_, _, source)| *source);
-            let value = own.cloned().unwrap_or_else(|| self.default_value(key));
-            described(key, Some(value), source, synonyms)
-        });
-        rows.collect()
+        self.describe_resource(keys::TOPIC, overrides, Source::Topic)
     }
 
     /// Keys of a group to which `overrides` were given.
     pub fn describe_group(&self, overrides: &Overrides) -> Vec<Described> {
-        let rows = keys::GROUP.iter().map(|key| {
-            let (value, source) = match overrides.get(key.name) {
-                Some(own) => (own.clone(), Source::Group),
-                None => (self.default_value(key), Source::Default),
-            };
-            let synonym = (key.name.into(), Some(value.clone()), source);
-            described(key, Some(value), source, vec![synonym])
+        self.describe_resource(keys::GROUP, overrides, Source::Group)
+    }
+
+    /// Keys of a client metrics subscription; the broker has no defaults for these.
+    pub fn describe_client_metrics(&self, overrides: &Overrides) -> Vec<Described> {
+        self.describe_resource(keys::CLIENT_METRICS, overrides, Source::ClientMetrics)
+    }
+
+    fn describe_resource(
+        &self,
+        table: &'static [Key],
+        overrides: &Overrides,
+        own_source: Source,
+    ) -> Vec<Described> {
+        let rows = table.iter().map(|key| {
+            let own = overrides.get(key.name);
+            let mut synonyms: Vec<Synonym> = own
+                .map(|value| (key.name.into(), Some(value.clone()), own_source))
+                .into_iter()
+                .collect();
+            if let Some((first, _)) = key.synonyms.first() {
+                // A default of ours that means something else here is none of the resource's.
+                let foreign = |(_, value, source): &Synonym| {
+                    *source == Source::Default && value.as_deref() != key.default
+                };
+                let broker = self.broker_synonyms(first).into_iter();
+                // Of several names, each has its unit.
+                let several = key.synonyms.len() > 1;
+                synonyms.extend(broker.filter(|synonym| several || !foreign(synonym)));
+            }
+            let source = synonyms.first().map_or(Source::Default, |(_, _, source)| *source);
+            let value = own.cloned().unwrap_or_else(|| self.default_value(key));
+            described(key, Some(value), source, synonyms)
         });
         rows.collect()
     }
@@ -165,23 +178,16 @@ impl Config {
     }
 }
 
-impl Subscription {
-    /// What was set for a client metrics subscription, and nothing else, as Kafka shows it.
-    pub fn describe(overrides: &Overrides) -> Vec<Described> {
-        let rows = keys::CLIENT_METRICS.iter().filter_map(|key| {
-            let value = overrides.get(key.name)?.clone();
-            Some(described(key, Some(value), Source::ClientMetrics, Vec::new()))
-        });
-        rows.collect()
-    }
-}
-
 fn is_used(name: &str) -> bool {
     matches!(keys::find(name), Some(Found::Key(_)))
 }
 
 /// A topic's key can have a broker key without effect for its default.
 fn default_of_foreign(name: &str) -> Option<&'static str> {
+    if DURATIONS.iter().any(|names| names.contains(&name)) {
+        // Only the last of the names has a default, and it is in another unit.
+        return None;
+    }
     let first = |key: &&Key| key.synonyms.first().is_some_and(|(synonym, _)| *synonym == name);
     keys::TOPIC.iter().find(first).and_then(|key| key.default)
 }

@@ -74,7 +74,7 @@ fn check(overrides: &Overrides) -> Result<(), String> {
         .filter(|name| keys::find(name).is_some() && !keys::is_dynamic(name))
         .collect();
     if !fixed.is_empty() {
-        return Err(format!("Cannot update these configs dynamically: Set({})", fixed.join(", ")));
+        return Err(format!("Cannot update these configs dynamically: [{}]", fixed.join(", ")));
     }
     for (name, value) in overrides {
         match keys::find(name) {
@@ -127,7 +127,7 @@ mod tests {
     fn what_is_fixed_unknown_or_no_value_is_refused_and_changes_nothing() {
         let config = Config::defaults();
         for (name, value, what) in [
-            ("log.dirs", "/x", "Cannot update these configs dynamically: Set(log.dirs)"),
+            ("log.dirs", "/x", "Cannot update these configs dynamically: [log.dirs]"),
             ("log.retention.hours", "1", "Cannot update these configs dynamically"),
             ("log.retention.mss", "1", "is log.retention.ms meant?"),
             ("log.retention.ms", "soon", "is not a whole number"),

@@ -370,6 +370,53 @@ fn every_key_marked_as_used_is_read() {
     assert_eq!(asked, used);
 }
 
+/// What configuration resolves must be acted on: each field of its structs is read somewhere outside
+/// of it, in this package or by the program. (That it is acted on rightly is for other tests.)
+#[test]
+fn every_field_of_the_configuration_is_read_by_the_broker() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut readers = String::new();
+    let mut folders = vec![source.clone(), source.join("../../api/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path != source.join("config") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                readers.push_str(text.split("#[cfg(test)]").next().unwrap());
+            }
+        }
+    }
+    let is_read = |field: &str| {
+        let read = format!(".{field}");
+        let behind = readers.split(&read).skip(1);
+        let mut next = behind.map(|rest| rest.chars().next());
+        next.any(|c| !c.is_some_and(|c| c.is_alphanumeric() || c == '_'))
+    };
+    // Those who come to ask for them take their names out here.
+    const NOT_YET: [&str; 8] = [
+        "consumer_session_timeout_ms",
+        "consumer_heartbeat_interval_ms",
+        "share_session_timeout_ms",
+        "share_heartbeat_interval_ms",
+        "share_record_lock_duration_ms",
+        "share_auto_offset_reset",
+        "share_read_committed",
+        "matching",
+    ];
+    for file in ["mod.rs", "topic.rs", "group.rs", "listeners.rs", "client_metrics.rs"] {
+        let text = std::fs::read_to_string(source.join("config").join(file)).unwrap();
+        let fields = text.lines().filter_map(|line| line.strip_prefix("    pub "));
+        for field in fields.filter_map(|line| Some(line.split_once(": ")?.0)) {
+            if field.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                let exempt = NOT_YET.contains(&field) || field == "interval_ms";
+                assert!(exempt || is_read(field), "nothing reads {field} of config/{file}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_sample_file_loads_and_with_its_comments_removed_gives_the_defaults() {
     let sample = sample_file();

@@ -1,8 +1,8 @@
 //! DescribeCluster (60), versions 0 to 2.
 //!
 //! - The one broker, at the address that this connection can use, and the cluster id.
-//! - v1 (KIP-919): endpoint type; only brokers (1) are here, so asking for controllers (2) is
-//!   UNSUPPORTED_ENDPOINT_TYPE. v2 (KIP-1073): fenced brokers, of which there are none.
+//! - v1 (KIP-919): endpoint type; this is a broker (1), so asking a controller (2) is
+//!   MISMATCHED_ENDPOINT_TYPE. v2 (KIP-1073): fenced brokers, of which there are none.
 //!
 //! Left out: nothing.
 
@@ -14,6 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
+/// Kafka's `EndpointType`.
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
@@ -23,13 +24,20 @@ pub(crate) async fn handle(
 ) -> Result<DescribeClusterResponse, Close> {
     let mut response = DescribeClusterResponse::default();
     if context.version >= 1 && request.endpoint_type != BROKERS {
-        let error = match request.endpoint_type {
-            CONTROLLERS => ResponseError::MismatchedEndpointType,
-            _ => ResponseError::UnsupportedEndpointType,
+        let (error, why) = match request.endpoint_type {
+            CONTROLLERS => (
+                ResponseError::MismatchedEndpointType,
+                "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of \
+                 type CONTROLLER"
+                    .to_owned(),
+            ),
+            other => (
+                ResponseError::UnsupportedEndpointType,
+                format!("Unsupported endpoint type {other}"),
+            ),
         };
         response.error_code = error.code();
-        let why = "there are no controllers to ask: this broker is all there is";
-        response.error_message = Some(StrBytes::from_static_str(why));
+        response.error_message = Some(StrBytes::from_string(why));
         return Ok(response);
     }
     let (host, port) = context.session.advertised();

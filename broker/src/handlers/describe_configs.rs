@@ -16,7 +16,6 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::Operation;
-use crate::config::Subscription;
 use crate::config::describe::Described;
 use crate::config_changes::Target;
 use crate::dispatch::Close;
@@ -81,7 +80,7 @@ fn describe(
                 invalid("Client metrics subscription name must not be empty")
             }
             ConfigResource::ClientMetrics(_) => {
-                Ok(Subscription::describe(&core.configs.overrides(&resource)))
+                Ok(config.describe_client_metrics(&core.configs.overrides(&resource)))
             }
         },
     }

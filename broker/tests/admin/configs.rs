@@ -187,7 +187,7 @@ async fn what_kafka_refuses_is_refused_and_nothing_of_it_holds() {
             "1",
             &[("log.dirs", SET, Some("/x"))],
             INVALID_REQUEST,
-            "Cannot update these configs dynamically: Set(log.dirs)",
+            "Cannot update these configs dynamically: [log.dirs]",
         ),
         (BROKER, "2", &[], INVALID_REQUEST, "Unexpected broker id, expected 1, but received 2"),
         (BROKER, "x", &[], INVALID_REQUEST, "Node id must be an integer, but it is: x"),
@@ -275,9 +275,14 @@ async fn groups_and_client_metrics_have_configurations_and_are_listed() {
     let mut wire = wire.restarted().await;
     let session = wire.value(GROUP, "g", "consumer.session.timeout.ms").await;
     assert_eq!(session, value("50000", OF_GROUP));
+    let rows = wire.describe(GROUP, "g", Some(&["consumer.session.timeout.ms"])).await;
+    let synonyms: Vec<_> = rows[0].synonyms.iter().map(|s| (&*s.name, s.source)).collect();
+    let of_broker = ("group.consumer.session.timeout.ms", DEFAULT);
+    assert_eq!(synonyms, [("consumer.session.timeout.ms", OF_GROUP), of_broker]);
     let heartbeat = wire.value(GROUP, "g", "consumer.heartbeat.interval.ms").await;
     assert_eq!(heartbeat, value("5000", DEFAULT));
     assert_eq!(wire.value(CLIENT_METRICS, "m", "metrics").await, value("a.,b.", OF_CLIENT_METRICS));
+    assert_eq!(wire.value(CLIENT_METRICS, "m", "interval.ms").await, value("300000", DEFAULT));
     let listed = |kinds: Vec<i8>| ListConfigResourcesRequest::default().with_resource_types(kinds);
     let response = wire.call(&listed(Vec::new()), 0).await;
     let names: Vec<_> =

@@ -15,14 +15,15 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
-    DescribeQuorumRequest, ElectLeadersRequest, ListPartitionReassignmentsRequest,
-    OffsetForLeaderEpochRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
 };
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
@@ -324,4 +325,47 @@ async fn topics_are_made_by_assignment_and_deleted_by_id() {
     let gone = wire.call(&delete(None, id), 6).await;
     assert_eq!(gone.responses[0].error_code, NONE);
     assert_eq!(gone.responses[0].name, Some(named("n")));
+}
+
+#[tokio::test]
+async fn only_brokers_are_here_to_be_described() {
+    let mut wire = Wire::new().await;
+    for (version, kind, code) in [
+        (0, 1, NONE),
+        (1, 1, NONE),
+        (2, 1, NONE),
+        (1, 2, MISMATCHED_ENDPOINT_TYPE),
+        (2, 9, UNSUPPORTED_ENDPOINT_TYPE),
+    ] {
+        let request = DescribeClusterRequest::default().with_endpoint_type(kind);
+        let response = wire.call(&request, version).await;
+        assert_eq!(response.error_code, code);
+        assert_eq!(response.brokers.len(), usize::from(code == NONE));
+    }
+}
+
+#[tokio::test]
+async fn metadata_knows_topics_by_id_from_version_12_on() {
+    let mut wire = Wire::new().await;
+    let by_name = MetadataRequestTopic::default().with_name(Some(named("t")));
+    let ask = |topic: &MetadataRequestTopic| {
+        MetadataRequest::default().with_topics(Some(vec![topic.clone()]))
+    };
+    let id = wire.call(&ask(&by_name), 10).await.topics[0].topic_id;
+    let by_id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+    for version in [12, 13] {
+        let response = wire.call(&ask(&by_id(id)), version).await;
+        let topic = &response.topics[0];
+        assert_eq!((topic.error_code, topic.name.as_ref()), (NONE, Some(&named("t"))));
+        assert_eq!(topic.partitions.len(), 2);
+        let response = wire.call(&ask(&by_id(Uuid::from_u128(7))), version).await;
+        let topic = &response.topics[0];
+        assert_eq!((topic.error_code, topic.name.as_ref()), (UNKNOWN_TOPIC_ID, None));
+        assert_eq!(topic.topic_id, Uuid::from_u128(7));
+    }
+    let early = by_id(id).with_name(Some(named("t")));
+    for version in [10, 11] {
+        let response = wire.call(&ask(&early), version).await;
+        assert_eq!(response.topics[0].error_code, INVALID_REQUEST);
+    }
 }
