@@ -5,6 +5,21 @@ use std::fmt::Write as _;
 
 use crate::dispatch::{APIS, PRODUCE_LISTED_FROM};
 
+/// APIs that a client of Apache Kafka 4.3 can be shown and that are not served here, with why. What
+/// nodes of a cluster say to each other is not among them.
+const NOT_SERVED: &[(i16, &str, &str)] = &[
+    (38, "CreateDelegationToken", "there are no delegation tokens"),
+    (39, "RenewDelegationToken", "there are no delegation tokens"),
+    (40, "ExpireDelegationToken", "there are no delegation tokens"),
+    (41, "DescribeDelegationToken", "there are no delegation tokens"),
+    (57, "UpdateFeatures", "features are those of the program and are not switched"),
+    (64, "UnregisterBroker", "the one broker cannot leave itself"),
+    (80, "AddRaftVoter", "there is no quorum"),
+    (81, "RemoveRaftVoter", "there is no quorum"),
+    (88, "StreamsGroupHeartbeat", "groups of Kafka Streams use the classic protocol"),
+    (89, "StreamsGroupDescribe", "groups of Kafka Streams use the classic protocol"),
+];
+
 /// Markdown.
 pub fn page() -> String {
     let mut text = String::from(
@@ -25,8 +40,12 @@ pub fn page() -> String {
     let _ = write!(
         text,
         "\nProduce is listed from version {PRODUCE_LISTED_FROM}, as Kafka lists it, because \
-         librdkafka switches compression off when it does not see version 0.\n"
+         librdkafka switches compression off when it does not see version 0.\n\n\
+         ## Not served\n\n| key | API | why |\n| ---: | --- | --- |\n"
     );
+    for (key, name, why) in NOT_SERVED {
+        let _ = writeln!(text, "| {key} | {name} | {why} |");
+    }
     text
 }
 
@@ -44,5 +63,27 @@ mod tests {
                 assert!(!reason.contains(['|', '\n']) && !reason.ends_with('.'), "{reason}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_served_is_not_said_to_be_missing() {
+        for (key, name, _) in NOT_SERVED {
+            assert!(!APIS.iter().any(|api| api.key == *key), "{name} is served");
+        }
+    }
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/COMPATIBILITY.md");
+
+    #[test]
+    fn the_page_in_the_repository_is_this_one() {
+        let written = std::fs::read_to_string(FILE).unwrap();
+        let how = "write it anew: cargo test -p odradek-broker --lib write_the_page -- --ignored";
+        assert!(written == page(), "COMPATIBILITY.md does not fit the table; {how}");
+    }
+
+    #[test]
+    #[ignore = "writes COMPATIBILITY.md"]
+    fn write_the_page() {
+        std::fs::write(FILE, page()).unwrap();
     }
 }

@@ -46,7 +46,6 @@ impl Configs {
     }
 
     /// What holds for a group.
-    #[allow(dead_code)] // The coordinators of KIP-848 and share groups ask here.
     pub(crate) fn group(&self, group: &str) -> GroupConfig {
         let defaults = &self.current().groups.defaults;
         let own = self.overrides(&ConfigResource::Group(group.to_owned()));
