@@ -12,6 +12,7 @@ use crate::feed::Fed;
 use crate::folders;
 use crate::index::{self, SegmentIndex, Summary};
 use crate::keyed::offset_of;
+use crate::name::SegmentName;
 use crate::partition::{Partition, Segment};
 use crate::producers::Producers;
 use crate::recover::{Recovered, Recovery};
@@ -80,7 +81,7 @@ impl Core {
             recovery.as_mut().map(|recovery| recovery.take(partition.id)).unwrap_or_default();
         let careful = recovery.as_ref().is_some_and(|recovery| recovery.careful);
         let stored = self.stored(partition.id);
-        let files = self.segment_files(partition)?;
+        let files = self.survey(partition)?;
         let mut damage = Vec::new();
         if let Some(first) = entries.first() {
             // Trimmed before it was settled: its producers count nevertheless.
@@ -152,84 +153,41 @@ impl Core {
         stored
     }
 
-    /// Base offsets and sizes of the segment files, without those that are trimmed already.
-    fn segment_files(&self, partition: &Arc<Partition>) -> io::Result<BTreeMap<i64, u64>> {
-        let mut logs = BTreeMap::new();
-        let mut sides = Vec::new();
-        for entry in self.disk.list(&partition.folder)? {
-            let Some((stem, kind)) = entry.name.split_once('.') else { continue };
-            let Some(base) = Some(stem).filter(|stem| stem.len() == 20) else { continue };
-            let Ok(base_offset) = base.parse::<i64>() else { continue };
-            match kind {
-                "log" => drop(logs.insert(base_offset, entry.bytes)),
-                "side" => sides.push(base_offset),
-                _ => {}
-            }
-        }
-        let start = partition.shared().log_start_offset;
-        let bases: Vec<i64> = logs.keys().copied().collect();
-        let mut gone: Vec<i64> =
-            bases.windows(2).filter(|pair| pair[1] <= start).map(|pair| pair[0]).collect();
-        let is_gone = |gone: &[i64], base: &i64| gone.contains(base) || !logs.contains_key(base);
-        let is_sealed = |base: &&i64| {
-            !is_gone(&gone, base) && self.segments.read_side(partition, **base).is_some()
-        };
-        let sealed = sides.iter().rev().find(is_sealed).copied();
-        let newest = sides.iter().rposition(|base| is_gone(&gone, base));
-        let newest = newest.filter(|at| sealed.is_none_or(|sealed| sides[*at] > sealed));
-        if let Some(newest) = newest.map(|at| sides.remove(at)) {
-            // Kept for the producers in it; what lies before it was trimmed, and a crash may have
-            // undone the unlinking.
-            partition.shared().kept_side = Some(newest);
-            gone = logs.range(..=newest).map(|(base, _)| *base).collect();
-        }
-        sides.retain(|base| is_gone(&gone, base));
-        for base_offset in gone {
-            logs.remove(&base_offset);
-            self.doom_log(partition, base_offset);
-        }
-        for base_offset in sides {
-            self.disk.delete(&partition.side_path(base_offset))?;
-        }
-        Ok(logs)
-    }
-
     /// Takes in all sealed segments. Returns the producers at their end, and the active segment.
     fn load_sealed(
         &self,
         partition: &Arc<Partition>,
         stored: &Stored,
-        files: &BTreeMap<i64, u64>,
+        files: &[(SegmentName, u64)],
     ) -> io::Result<(Producers, Option<(i64, u64)>)> {
         let kept = partition.shared().kept_side;
-        let kept = kept.and_then(|base_offset| self.segments.read_side(partition, base_offset));
+        let kept = kept.and_then(|name| self.segments.read_side(partition, name));
         if let Some(side) = &kept {
             partition.shared().settled_end = side.summary.end_offset;
         }
         let mut producers = kept.map(|side| side.producers);
         let count = files.len();
-        for (at, (base_offset, bytes)) in files.iter().enumerate() {
+        for (at, (name, bytes)) in files.iter().enumerate() {
             let last = at + 1 == count;
             let next_is_last = at + 2 >= count;
-            let known = stored.summaries.get(base_offset).filter(|(summary, sealed)| {
-                *sealed && summary.bytes == *bytes && summary.base_offset == *base_offset
+            let known = stored.summaries.get(&name.base_offset).filter(|(summary, sealed)| {
+                *sealed && summary.bytes == *bytes && summary.name() == *name
             });
             // The producers are in the side file; only those at the end matter.
             let side = match known {
                 Some(_) if !next_is_last => None,
-                _ => self.segments.read_side(partition, *base_offset),
+                _ => self.segments.read_side(partition, *name),
             };
             let side = side.filter(|side| side.summary.bytes == *bytes);
             let summary = match (known, &side) {
                 (Some((summary, _)), _) => *summary,
                 (None, Some(side)) => side.summary,
-                (None, None) if last => {
-                    return Ok((producers.unwrap_or_default(), Some((*base_offset, *bytes))));
+                (None, None) if last && name.generation == 0 => {
+                    return Ok((producers.unwrap_or_default(), Some((name.base_offset, *bytes))));
                 }
                 (None, None) => {
                     let before = producers.take().unwrap_or_default();
-                    let (summary, after) =
-                        self.seal_anew(partition, *base_offset, *bytes, before)?;
+                    let (summary, after) = self.seal_anew(partition, *name, *bytes, before)?;
                     producers = Some(after);
                     summary
                 }
@@ -248,23 +206,21 @@ impl Core {
     fn seal_anew(
         &self,
         partition: &Arc<Partition>,
-        base_offset: i64,
+        name: SegmentName,
         bytes: u64,
         producers: Producers,
     ) -> io::Result<(Summary, Producers)> {
-        let known = Known { index: SegmentIndex::empty(base_offset), producers };
+        let mut known = Known { index: SegmentIndex::empty(name.base_offset), producers };
+        known.index.summary.generation = name.generation;
         let (known, end) =
             self.walk_on(partition, known, Walk { from: 0, to: bytes, verify: true }, None)?;
-        let file = self.disk.create(&partition.segment_path(base_offset))?;
+        let file = self.disk.create(&partition.segment_path(name))?;
         if end < bytes {
             file.set_len(end)?;
         }
         file.sync()?;
-        let mut writer = partition.writer();
-        let kept = std::mem::replace(&mut writer.producers, known.producers);
-        self.segments.write_side(partition, &known.index, &writer)?;
-        let producers = std::mem::replace(&mut writer.producers, kept);
-        Ok((known.index.summary, producers))
+        self.segments.write_side(partition, &known.index, &known.producers)?;
+        Ok((known.index.summary, known.producers))
     }
 
     /// The view's word on the active segment, if it has one and the file bears it out.
@@ -289,7 +245,7 @@ impl Core {
             let mut entries = crate::read::view_entries(&*view, partition.id, base_offset)?;
             entries.retain(|entry| entry.position < summary.bytes);
             let last = entries.last()?;
-            let file = self.segments.reader(partition, base_offset).ok()?;
+            let file = self.segments.reader(partition, summary.name()).ok()?;
             let mut header = [0; wire::HEADER_BYTES];
             file.read_exact_at(&mut header, last.position).ok()?;
             let agrees = wire::header(&header)?.base_offset == last.offset;
@@ -309,13 +265,13 @@ impl Core {
         known: Known,
         load: ActiveLoad,
     ) -> io::Result<Option<Damage>> {
-        let base_offset = known.index.summary.base_offset;
+        let name = known.index.summary.name();
         let from = known.index.summary.bytes;
         let limit = load.limit.filter(|_| !load.careful);
         let walk = Walk { from, to: load.bytes, verify: load.careful };
         let (known, end) = self.walk_on(partition, known, walk, limit)?;
         let summary = known.index.summary;
-        let file = self.disk.create(&partition.segment_path(base_offset))?;
+        let file = self.disk.create(&partition.segment_path(name))?;
         if end < load.bytes {
             file.set_len(end)?;
         }
@@ -331,8 +287,8 @@ impl Core {
         if summary.is_empty() {
             drop(shared);
             drop(file);
-            self.segments.close_readers(partition.id, Some(base_offset));
-            self.disk.delete(&partition.segment_path(base_offset))?;
+            self.segments.close_readers(partition.id, Some(name));
+            self.disk.delete(&partition.segment_path(name))?;
         } else {
             writer.file = Some(file);
             shared.segments.push(Segment { summary, sealed: false });
@@ -354,8 +310,7 @@ impl Core {
         walk: Walk,
         limit: Option<i64>,
     ) -> io::Result<(Known, u64)> {
-        let base_offset = known.index.summary.base_offset;
-        let file = self.segments.reader(partition, base_offset)?;
+        let file = self.segments.reader(partition, known.index.summary.name())?;
         let end = walk::walk(&file, walk, &mut |header, batch| {
             let follows = header.base_offset >= known.index.summary.end_offset;
             if !follows || limit.is_some_and(|limit| header.base_offset >= limit) {
@@ -409,15 +364,17 @@ impl Core {
         let newer = stored.keyed_end.is_some_and(|covered| covered > end)
             || stored.summaries.values().any(|(summary, _)| summary.end_offset > end);
         let mut fed = Fed {
-            sealed: sealed.iter().map(|(summary, _)| summary.base_offset).collect(),
+            sealed: sealed.iter().map(|(summary, _)| summary.name()).collect(),
             active: None,
             end_offset: stored.keyed_end.unwrap_or(0),
             purge: newer || damaged,
         };
         // An active segment that is none any more would be forgotten as a sealed one.
-        fed.sealed.extend(active.iter().map(|(summary, _)| summary.base_offset).filter(|base| {
-            !partition.shared().segments.iter().any(|s| s.summary.base_offset == *base)
-        }));
+        fed.sealed.extend(
+            active.iter().map(|(summary, _)| summary.name()).filter(|name| {
+                !partition.shared().segments.iter().any(|s| s.summary.name() == *name)
+            }),
+        );
         let mut feeder = self.feeder.lock().expect("no holder of the feeder panics");
         feeder.know(partition.id, fed);
     }

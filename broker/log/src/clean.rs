@@ -2,18 +2,18 @@
 //! unlinking itself, which waits for readers and is tried again when it fails.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::core::{Core, Step};
+use crate::name::{FileKind, SegmentName};
 use crate::partition::Partition;
 use crate::types::PartitionId;
 
 /// Files that nobody may read any more.
 #[derive(Debug, Clone)]
 pub(crate) enum Doomed {
-    Segment { id: PartitionId, folder: String, base_offset: i64 },
-    Side { folder: String, base_offset: i64 },
+    Segment { id: PartitionId, folder: String, name: SegmentName },
+    Side { folder: String, name: SegmentName },
     Folder { id: Option<PartitionId>, folder: String },
 }
 
@@ -40,7 +40,7 @@ impl Core {
             // As in Kafka: a segment goes if what is left without it still has the size.
             let surplus =
                 limit_bytes.is_some_and(|limit| left.saturating_sub(summary.bytes) >= limit);
-            if summary.is_empty() || !(old || surplus) {
+            if !(old || surplus) || summary.is_empty() && !segment.sealed {
                 break;
             }
             if !segment.sealed {
@@ -75,8 +75,8 @@ impl Core {
             segment.sealed && segment.summary.end_offset <= start
         };
         let gone = shared.segments.iter().take_while(|segment| below(segment)).count();
-        let gone: Vec<i64> =
-            shared.segments.drain(..gone).map(|segment| segment.summary.base_offset).collect();
+        let gone: Vec<SegmentName> =
+            shared.segments.drain(..gone).map(|segment| segment.summary.name()).collect();
         // The newest side file stays: the producers in it outlive their batches.
         let mut sides = gone.clone();
         if !shared.segments.iter().any(|segment| segment.sealed)
@@ -97,16 +97,12 @@ impl Core {
             return;
         }
         self.due(partition.id);
-        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
-        for base_offset in gone {
-            self.forget_cached(partition.id, Some(base_offset));
-            let folder = partition.folder.clone();
-            doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+        for name in gone {
+            self.forget_cached(partition.id, Some(name));
+            self.doom_log(partition, name);
         }
         // After the segments: without its side file a segment would count as unfinished.
-        for base_offset in sides {
-            doomed.push(Doomed::Side { folder: partition.folder.clone(), base_offset });
-        }
+        sides.into_iter().for_each(|name| self.doom_side(partition, name));
     }
 
     /// The partition is gone for readers and writers at once; its folder follows.
@@ -157,15 +153,13 @@ impl Core {
 
     fn unlink(&self, doomed: &Doomed) -> io::Result<bool> {
         match doomed {
-            Doomed::Segment { id, folder, base_offset } => {
-                if !self.segments.close_readers(*id, Some(*base_offset)) {
+            Doomed::Segment { id, folder, name } => {
+                if !self.segments.close_readers(*id, Some(*name)) {
                     return Ok(false);
                 }
-                self.delete(&format!("{folder}/{base_offset:020}.log"))?;
+                self.delete(&name.path(folder, FileKind::Log))?;
             }
-            Doomed::Side { folder, base_offset } => {
-                self.delete(&format!("{folder}/{base_offset:020}.side"))?;
-            }
+            Doomed::Side { folder, name } => self.delete(&name.path(folder, FileKind::Side))?,
             Doomed::Folder { id, folder } => {
                 if id.is_some_and(|id| !self.segments.close_readers(id, None)) {
                     return Ok(false);
@@ -185,7 +179,7 @@ impl Core {
         Ok(true)
     }
 
-    fn delete(&self, path: &str) -> io::Result<()> {
+    pub fn delete(&self, path: &str) -> io::Result<()> {
         match self.disk.delete(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
@@ -197,10 +191,16 @@ impl Core {
         doomed.push(Doomed::Folder { id: None, folder: folder.to_owned() });
     }
 
-    pub fn doom_log(&self, partition: &Arc<Partition>, base_offset: i64) {
+    pub fn doom_log(&self, partition: &Partition, name: SegmentName) {
         let folder = partition.folder.clone();
         let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
-        doomed.push(Doomed::Segment { id: partition.id, folder, base_offset });
+        doomed.push(Doomed::Segment { id: partition.id, folder, name });
+    }
+
+    pub fn doom_side(&self, partition: &Partition, name: SegmentName) {
+        let folder = partition.folder.clone();
+        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
+        doomed.push(Doomed::Side { folder, name });
     }
 
     /// A newer segment is sealed: the side file that was kept for its producers may go.
@@ -209,9 +209,8 @@ impl Core {
         if !shared.segments.iter().any(|segment| segment.sealed) {
             return;
         }
-        let Some(base_offset) = shared.kept_side.take() else { return };
+        let Some(name) = shared.kept_side.take() else { return };
         drop(shared);
-        let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
-        doomed.push(Doomed::Side { folder: partition.folder.clone(), base_offset });
+        self.doom_side(partition, name);
     }
 }

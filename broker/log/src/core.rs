@@ -1,9 +1,9 @@
-//! What the threads share. Each step (commit, settle, checkpoint, feed, clean) is a function here
-//! that does a bounded piece of work and returns, so that a test can drive all of them from one
+//! What the threads share. Each step (commit, settle, checkpoint, feed, clean, compact) is a function
+//! here that does a bounded piece of work and returns, so that a test can drive all of them from one
 //! thread in any order.
 //!
-//! Lock order: a step's own state (committer, settler, feeder) → partitions → writer of a
-//! partition → shared of a partition → queues, handles, progress.
+//! Lock order: compactor → another step's own state (committer, settler, feeder) → partitions →
+//! writer of a partition → shared of a partition → queues, handles, progress.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::clean::Doomed;
 use crate::commit::Committer;
+use crate::compact::Compactor;
 use crate::disk::Disk;
 use crate::feed::Feeder;
 use crate::folders::Folders;
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub committer: Mutex<Committer>,
     pub settler: Mutex<Settler>,
     pub feeder: Mutex<Feeder>,
+    pub compactor: Mutex<Compactor>,
     pub view_slot: Arc<Mutex<Option<Arc<dyn View>>>>,
     pub folders: Mutex<Folders>,
     /// Durable groups, oldest first, that segments do not hold yet.
@@ -142,6 +144,7 @@ impl Core {
             committer: Mutex::new(committer),
             settler: Mutex::default(),
             feeder: Mutex::new(feeder),
+            compactor: Mutex::default(),
             view_slot,
             folders: Mutex::new(folders),
             unsettled: Mutex::default(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use crate::core::{Core, Progress, Step};
 use crate::index::{self, IndexEntry, Summary, VALUE_ENTRIES};
 use crate::keyed;
+use crate::name::SegmentName;
 use crate::partition::Partition;
 use crate::segment::synced_entries;
 use crate::types::PartitionId;
@@ -25,6 +26,8 @@ pub(crate) struct Feeder {
     /// Shared with readers; `None` while there is no usable view.
     view: Arc<Mutex<Option<Arc<dyn View>>>>,
     fed: HashMap<PartitionId, Fed>,
+    /// How far the stored view covers keyed partitions: as of its last checkpoint.
+    durable_ends: HashMap<PartitionId, i64>,
     /// Changes since the last checkpoint of the view.
     changed: bool,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Feeder {
 /// What the view holds of a partition.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fed {
-    pub sealed: BTreeSet<i64>,
+    pub sealed: BTreeSet<SegmentName>,
     /// The active segment and how many of its entries were in the view.
     pub active: Option<(i64, usize)>,
     pub end_offset: i64,
@@ -42,10 +45,19 @@ pub(crate) struct Fed {
 
 impl Feeder {
     pub fn new(views: Arc<dyn Views>) -> Self {
-        Feeder { views, view: Arc::default(), fed: HashMap::new(), changed: false }
+        Feeder {
+            views,
+            view: Arc::default(),
+            fed: HashMap::new(),
+            durable_ends: HashMap::new(),
+            changed: false,
+        }
     }
 
     pub fn know(&mut self, id: PartitionId, fed: Fed) {
+        if !fed.purge {
+            self.durable_ends.insert(id, fed.end_offset);
+        }
         self.fed.insert(id, fed);
     }
 
@@ -111,6 +123,7 @@ impl Core {
 
     fn reopen_view(&self, feeder: &mut Feeder) -> Step {
         feeder.fed.clear();
+        feeder.durable_ends.clear();
         if let Err(error) = feeder.open(false) {
             tracing::debug!(%error, "no view yet");
             return Step::Waiting;
@@ -159,25 +172,26 @@ impl Core {
             let sealed = shared.segments.iter().filter(|segment| segment.sealed);
             sealed.map(|segment| segment.summary).collect()
         };
-        let bases: BTreeSet<i64> = sealed.iter().map(|summary| summary.base_offset).collect();
-        let gone: Vec<i64> = fed.sealed.difference(&bases).copied().collect();
-        for base_offset in gone {
-            forget_segment(view, partition.id, base_offset)?;
-            fed.sealed.remove(&base_offset);
+        let names: BTreeSet<SegmentName> = sealed.iter().map(Summary::name).collect();
+        // One that was rewritten is forgotten before its successor, under the same keys, is put in.
+        let gone: Vec<SegmentName> = fed.sealed.difference(&names).copied().collect();
+        for name in gone {
+            forget_segment(view, partition.id, name.base_offset)?;
+            fed.sealed.remove(&name);
         }
         let missing: Vec<&Summary> =
-            sealed.iter().filter(|summary| !fed.sealed.contains(&summary.base_offset)).collect();
+            sealed.iter().filter(|summary| !fed.sealed.contains(&summary.name())).collect();
         let more = missing.len() > SEGMENTS_PER_STEP;
         for summary in missing.into_iter().take(SEGMENTS_PER_STEP) {
             // From the side file, not from the view that is being filled.
-            let Some(side) = self.segments.read_side(partition, summary.base_offset) else {
+            let Some(side) = self.segments.read_side(partition, summary.name()) else {
                 continue;
             };
             let mut changes = index_changes(partition.id, summary.base_offset, &side.entries, 0);
             let key = segment_key(partition.id, summary.base_offset);
             changes.push((key, Some(index::encode_summary(summary, true))));
             apply(view, changes)?;
-            fed.sealed.insert(summary.base_offset);
+            fed.sealed.insert(summary.name());
         }
         Ok(more)
     }
@@ -198,12 +212,25 @@ impl Core {
         feeder.changed = false;
         drop(view);
         match result {
-            Ok(()) => Step::Worked,
+            Ok(()) => {
+                let Feeder { fed, durable_ends, .. } = &mut *feeder;
+                let whole = fed.iter().filter(|(_, fed)| !fed.purge);
+                *durable_ends = whole.map(|(id, fed)| (*id, fed.end_offset)).collect();
+                Step::Worked
+            }
             Err(error) => {
                 self.break_view(&error);
                 Step::Waiting
             }
         }
+    }
+
+    /// How far the stored view covers a keyed partition, come what may: what it has not seen must
+    /// not go from the log. Without a view nothing is covered.
+    pub fn viewed_end(&self, id: PartitionId) -> i64 {
+        let feeder = self.feeder.lock().expect("no holder of the feeder panics");
+        let covered = feeder.durable_ends.get(&id).filter(|_| feeder.current().is_some());
+        covered.copied().unwrap_or(0)
     }
 
     /// The view's handle is closed, so that its files are free.

@@ -5,6 +5,7 @@
 //! On disk and in the view, entries are differences written as varints; 128 of them make one value
 //! of the view (a key each would cost 350 bytes and 28 µs, storage.md).
 
+use crate::name::SegmentName;
 use crate::types::AbortedTransaction;
 use crate::wire;
 
@@ -32,6 +33,11 @@ pub(crate) struct Summary {
     /// (`i64::MAX` if there is none).
     pub aborted_count: u32,
     pub aborted_first_offset: i64,
+    /// How often compaction has rewritten it.
+    pub generation: u32,
+    /// Below, no record is superseded by another one below; the base offset if it was never
+    /// compacted.
+    pub cleaned_to: i64,
 }
 
 impl Summary {
@@ -44,7 +50,13 @@ impl Summary {
             max_timestamp_ms: i64::MIN,
             aborted_count: 0,
             aborted_first_offset: i64::MAX,
+            generation: 0,
+            cleaned_to: base_offset,
         }
+    }
+
+    pub fn name(&self) -> SegmentName {
+        SegmentName { base_offset: self.base_offset, generation: self.generation }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -156,11 +168,13 @@ pub(crate) fn encode_summary(summary: &Summary, sealed: bool) -> Vec<u8> {
     }
     out.extend_from_slice(&summary.aborted_count.to_le_bytes());
     out.extend_from_slice(&summary.aborted_first_offset.to_le_bytes());
+    out.extend_from_slice(&summary.generation.to_le_bytes());
+    out.extend_from_slice(&summary.cleaned_to.to_le_bytes());
     out
 }
 
-/// As first written, before there were transactions, and now.
-const SUMMARY_BYTES: [usize; 2] = [41, 53];
+/// As first written, before there were transactions and compaction, and now.
+const SUMMARY_BYTES: [usize; 2] = [41, 65];
 
 /// Summary, and whether its segment was sealed.
 pub(crate) fn decode_summary(bytes: &[u8]) -> Option<(Summary, bool)> {
@@ -168,15 +182,18 @@ pub(crate) fn decode_summary(bytes: &[u8]) -> Option<(Summary, bool)> {
         return None;
     }
     let signed = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    let aborted_count = bytes.get(41..45).and_then(|count| count.try_into().ok());
+    let half = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let base_offset = signed(1)?;
     let summary = Summary {
-        base_offset: signed(1)?,
+        base_offset,
         end_offset: signed(9)?,
         bytes: u64::from_le_bytes(bytes.get(17..25)?.try_into().ok()?),
         min_timestamp_ms: signed(25)?,
         max_timestamp_ms: signed(33)?,
-        aborted_count: aborted_count.map_or(0, u32::from_le_bytes),
+        aborted_count: half(41).unwrap_or(0),
         aborted_first_offset: signed(45).unwrap_or(i64::MAX),
+        generation: half(53).unwrap_or(0),
+        cleaned_to: signed(57).unwrap_or(base_offset),
     };
     (summary.end_offset >= summary.base_offset).then_some((summary, bytes[0] == 1))
 }

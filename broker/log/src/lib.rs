@@ -44,6 +44,7 @@
 mod attach;
 mod clean;
 mod commit;
+mod compact;
 mod core;
 mod disk;
 mod feed;
@@ -53,6 +54,7 @@ mod index;
 mod journal;
 mod keyed;
 mod log;
+mod name;
 mod partition;
 mod producers;
 mod read;
@@ -62,6 +64,7 @@ mod settle;
 mod side;
 #[cfg(test)]
 mod simulation;
+mod survey;
 mod time;
 mod transactions;
 mod types;

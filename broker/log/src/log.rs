@@ -118,6 +118,9 @@ impl Log {
         threads.push(spawn("commit", run_commit)?);
         threads.push(spawn("settle", run_settle)?);
         threads.push(spawn("feed", run_feed)?);
+        if self.core.options.compaction.enabled {
+            threads.push(spawn("compact", run_compact)?);
+        }
         Ok(report)
     }
 
@@ -298,6 +301,7 @@ impl Log {
             self.settle_all();
         }
         core.refuse_queued(&CommitError::Closed);
+        core.stop_compaction();
         core.close_view();
         core.lock.lock().expect("no holder of the lock panics").take();
     }
@@ -342,6 +346,7 @@ impl Log {
         self.core.progress.notify();
         let mut threads = self.threads.lock().expect("no holder of the threads panics");
         for thread in threads.drain(..) {
+            thread.thread().unpark();
             if thread.join().is_err() {
                 self.core.fail("a thread of the log", &"panicked");
             }
@@ -430,6 +435,23 @@ fn run_feed(core: &Core) {
         }
         if fed != Step::Worked && cleaned != Step::Worked {
             core.progress.wait(seen, IDLE_PAUSE);
+        }
+    }
+}
+
+/// Sleeps off what it has moved, so that the journal's syncs find the disk free.
+fn run_compact(core: &Core) {
+    let options = core.options.compaction;
+    while !core.stopping.load(Ordering::Acquire) {
+        let pause = match core.compact_step(now_ms()) {
+            Some(bytes) => {
+                let seconds = bytes as f64 / options.bytes_per_second_max.max(1) as f64;
+                Duration::from_secs_f64(seconds).min(options.pause)
+            }
+            None => options.pause,
+        };
+        if !pause.is_zero() {
+            std::thread::park_timeout(pause);
         }
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::disk::DiskFile;
 use crate::index::{IndexEntry, SegmentIndex, Summary};
+use crate::name::{FileKind, SegmentName};
 use crate::producers::Producers;
 use crate::transactions::OpenTransactions;
 use crate::types::{AbortedTransaction, Ends, PartitionId, PartitionSettings};
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub settings: PartitionSettings,
     pub roll_requested: bool,
     /// Side file of a trimmed segment, kept for the producers in it until another is sealed.
-    pub kept_side: Option<i64>,
+    pub kept_side: Option<SegmentName>,
     pub synced: Synced,
 }
 
@@ -124,17 +125,13 @@ impl Partition {
         self.shared().ends()
     }
 
-    pub fn segment_path(&self, base_offset: i64) -> String {
-        segment_path(&self.folder, base_offset)
+    pub fn segment_path(&self, name: SegmentName) -> String {
+        name.path(&self.folder, FileKind::Log)
     }
 
-    pub fn side_path(&self, base_offset: i64) -> String {
-        format!("{}/{base_offset:020}.side", self.folder)
+    pub fn side_path(&self, name: SegmentName) -> String {
+        name.path(&self.folder, FileKind::Side)
     }
-}
-
-pub(crate) fn segment_path(folder: &str, base_offset: i64) -> String {
-    format!("{folder}/{base_offset:020}.log")
 }
 
 impl Shared {
@@ -179,6 +176,19 @@ impl Shared {
         let unsettled = self.tail.iter().filter(|entry| entry.last_offset >= settled_end);
         let unsettled = unsettled.map(|entry| entry.max_timestamp_ms).max();
         self.max_timestamp_ms = settled.max(unsettled).unwrap_or(-1);
+    }
+
+    /// False once a segment was trimmed, or rewritten under another name.
+    pub fn holds(&self, name: SegmentName) -> bool {
+        self.segments.iter().any(|segment| segment.summary.name() == name)
+    }
+
+    /// Of what segments hold as well.
+    pub fn evict_below(&mut self, offset: i64) {
+        let offset = offset.min(self.settled_end);
+        while self.tail.front().is_some_and(|entry| entry.last_offset < offset) {
+            self.tail.pop_front();
+        }
     }
 
     pub fn evict(&mut self, sequence: u64) {

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::core::Core;
 use crate::disk::DiskFile;
 use crate::index::{self, CHUNK_BYTES, IndexEntry, SegmentIndex, Summary};
+use crate::name::SegmentName;
 use crate::partition::Partition;
 use crate::types::{Cached, PartitionId, Read, ReadError};
 use crate::view;
@@ -24,7 +25,7 @@ const CACHED_ELEMENTS_MAX: usize = 128 << 10;
 /// Between looking a segment up and opening it, it may be trimmed; then the look-up is made anew.
 const ATTEMPTS_MAX: usize = 8;
 
-type CachedSegment<T> = (PartitionId, i64, Arc<Vec<T>>);
+type CachedSegment<T> = (PartitionId, SegmentName, Arc<Vec<T>>);
 
 /// Something of each of the segments that were looked at last; the oldest goes first.
 pub(crate) struct SegmentCache<T> {
@@ -38,18 +39,18 @@ impl<T> Default for SegmentCache<T> {
 }
 
 impl<T> SegmentCache<T> {
-    pub fn find(&self, id: PartitionId, base_offset: i64) -> Option<Arc<Vec<T>>> {
+    pub fn find(&self, id: PartitionId, name: SegmentName) -> Option<Arc<Vec<T>>> {
         let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
-        let at = cached.iter().position(|(i, base, _)| *i == id && *base == base_offset)?;
+        let at = cached.iter().position(|(i, n, _)| *i == id && *n == name)?;
         let found = cached.remove(at)?;
         let elements = found.2.clone();
         cached.push_back(found);
         Some(elements)
     }
 
-    pub fn put(&self, id: PartitionId, base_offset: i64, elements: Arc<Vec<T>>) {
+    pub fn put(&self, id: PartitionId, name: SegmentName, elements: Arc<Vec<T>>) {
         let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
-        cached.push_back((id, base_offset, elements));
+        cached.push_back((id, name, elements));
         let mut count: usize = cached.iter().map(|(_, _, elements)| elements.len()).sum();
         while cached.len() > CACHED_SEGMENTS_MAX || cached.len() > 1 && count > CACHED_ELEMENTS_MAX
         {
@@ -57,9 +58,9 @@ impl<T> SegmentCache<T> {
         }
     }
 
-    fn forget(&self, id: PartitionId, base_offset: Option<i64>) {
+    fn forget(&self, id: PartitionId, name: Option<SegmentName>) {
         let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
-        cached.retain(|(i, base, _)| *i != id || base_offset.is_some_and(|b| b != *base));
+        cached.retain(|(i, n, _)| *i != id || name.is_some_and(|name| name != *n));
     }
 }
 
@@ -70,11 +71,33 @@ struct Place {
     position: u64,
 }
 
+enum Found {
+    Read(Read),
+    /// Its segment ends there without another batch.
+    NothingBelow(i64),
+    /// No segment holds the offset any more or yet: look again.
+    Elsewhere,
+}
+
+/// A look at segments that finds one of them gone is made anew: it was trimmed, or rewritten under
+/// another name.
+pub(crate) fn retried<T>(look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match look() {
+            Err(ReadError::Io(error))
+                if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS_MAX => {}
+            result => return result,
+        }
+    }
+}
+
 impl Core {
     /// A segment (or all of a partition) is gone.
-    pub fn forget_cached(&self, id: PartitionId, base_offset: Option<i64>) {
-        self.index_cache.forget(id, base_offset);
-        self.aborted_cache.forget(id, base_offset);
+    pub fn forget_cached(&self, id: PartitionId, name: Option<SegmentName>) {
+        self.index_cache.forget(id, name);
+        self.aborted_cache.forget(id, name);
     }
 
     pub fn read_cached(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Cached {
@@ -93,6 +116,7 @@ impl Core {
         offset: i64,
         bytes_max: usize,
     ) -> Result<Read, ReadError> {
+        let mut offset = offset;
         let mut attempt = 0;
         loop {
             match cached(partition, offset, bytes_max) {
@@ -103,9 +127,16 @@ impl Core {
             check_range(partition, offset)?;
             attempt += 1;
             match self.read_segment(partition, offset, bytes_max) {
-                Ok(Some(read)) => return Ok(read),
-                Ok(None) if attempt < ATTEMPTS_MAX => {}
-                Ok(None) => return Ok(Read { batches: Vec::new(), next_offset: offset }),
+                Ok(Found::Read(read)) => return Ok(read),
+                // The records there were compacted away: the next ones follow.
+                Ok(Found::NothingBelow(end_offset)) => {
+                    offset = end_offset;
+                    attempt = 0;
+                }
+                Ok(Found::Elsewhere) if attempt < ATTEMPTS_MAX => {}
+                Ok(Found::Elsewhere) => {
+                    return Ok(Read { batches: Vec::new(), next_offset: offset });
+                }
                 Err(ReadError::Io(error))
                     if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS_MAX => {}
                 Err(error) => return Err(error),
@@ -113,19 +144,18 @@ impl Core {
         }
     }
 
-    /// `None` if no segment holds the offset any more or yet: look again.
     fn read_segment(
         &self,
         partition: &Arc<Partition>,
         offset: i64,
         bytes_max: usize,
-    ) -> Result<Option<Read>, ReadError> {
-        let Some(mut place) = find_place(partition, offset) else { return Ok(None) };
+    ) -> Result<Found, ReadError> {
+        let Some(mut place) = find_place(partition, offset) else { return Ok(Found::Elsewhere) };
         if place.sealed {
             let entries = self.index_of(partition, &place.summary)?;
             place.position = index::position_before(&entries, offset);
         }
-        let file = self.segments.reader(partition, place.summary.base_offset)?;
+        let file = self.segments.reader(partition, place.summary.name())?;
         let bytes_max = bytes_max.min(READ_BYTES_MAX);
         let slack = usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX);
         let mut position = place.position;
@@ -134,7 +164,7 @@ impl Core {
             let buffer = read_range(&file, position, wanted, place.summary.bytes)?;
             let (read, next) = gather(&buffer, offset, bytes_max);
             if !read.batches.is_empty() {
-                return Ok(Some(read));
+                return Ok(Found::Read(read));
             }
             match next {
                 // All of it lies before the offset, or the batch is larger than the read.
@@ -148,7 +178,7 @@ impl Core {
                 _ => return Err(damaged(partition, offset, position)),
             }
         }
-        Ok(None)
+        Ok(Found::NothingBelow(place.summary.end_offset))
     }
 
     /// Index of a sealed segment: remembered, from the view, from its side file, or made anew.
@@ -157,19 +187,19 @@ impl Core {
         partition: &Arc<Partition>,
         summary: &Summary,
     ) -> Result<Arc<Vec<IndexEntry>>, ReadError> {
-        let base_offset = summary.base_offset;
-        if let Some(entries) = self.index_cache.find(partition.id, base_offset) {
+        let name = summary.name();
+        if let Some(entries) = self.index_cache.find(partition.id, name) {
             return Ok(entries);
         }
         let entries = match self.index_in_view(partition, summary) {
             Some(entries) => entries,
-            None => match self.segments.read_side(partition, base_offset) {
+            None => match self.segments.read_side(partition, name) {
                 Some(side) if side.summary == *summary => side.entries,
                 _ => self.index_by_walk(partition, summary)?.entries,
             },
         };
         let entries = Arc::new(entries);
-        self.index_cache.put(partition.id, base_offset, entries.clone());
+        self.index_cache.put(partition.id, name, entries.clone());
         Ok(entries)
     }
 
@@ -180,7 +210,10 @@ impl Core {
         if index::decode_summary(&stored) != Some((*summary, true)) {
             return None;
         }
-        view_entries(&*view, partition.id, summary.base_offset)
+        let entries = view_entries(&*view, partition.id, summary.base_offset)?;
+        // A rewritten segment's entries stand under the same keys; the summary goes first and
+        // comes last, so it has changed if they have.
+        (view.value(&key).ok()?? == stored).then_some(entries)
     }
 
     fn index_by_walk(
@@ -188,7 +221,7 @@ impl Core {
         partition: &Partition,
         summary: &Summary,
     ) -> Result<SegmentIndex, ReadError> {
-        let file = self.segments.reader(partition, summary.base_offset)?;
+        let file = self.segments.reader(partition, summary.name())?;
         let mut index = SegmentIndex::empty(summary.base_offset);
         let walk = Walk { from: 0, to: summary.bytes, verify: false };
         walk::walk(&file, walk, &mut |header, batch| {

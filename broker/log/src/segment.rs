@@ -13,7 +13,9 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile};
 use crate::index::{IndexEntry, SegmentIndex, Summary};
+use crate::name::SegmentName;
 use crate::partition::{Partition, Segment, Writer};
+use crate::producers::Producers;
 use crate::side::{self, Side};
 use crate::transactions::ABORTED_PER_SEGMENT_MAX;
 use crate::types::{AbortedTransaction, PartitionId};
@@ -34,7 +36,7 @@ pub(crate) struct Segments {
 
 struct Handle {
     partition: PartitionId,
-    base_offset: i64,
+    name: SegmentName,
     file: Arc<dyn DiskFile>,
 }
 
@@ -107,7 +109,7 @@ impl Segments {
         if summary.is_empty() {
             summary = Summary::empty(first.base_offset);
         }
-        let path = partition.segment_path(summary.base_offset);
+        let path = partition.segment_path(summary.name());
         let file = match &writer.file {
             Some(file) => file.clone(),
             None => {
@@ -136,7 +138,7 @@ impl Segments {
     /// Syncs the active segment and writes its side file; the next append begins another one.
     pub fn seal(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
         let Some(active) = partition.shared().active.clone() else { return Ok(()) };
-        let path = partition.segment_path(active.summary.base_offset);
+        let path = partition.segment_path(active.summary.name());
         let file = match writer.file.take() {
             Some(file) => file,
             None => self.disk.create(&path)?,
@@ -147,7 +149,7 @@ impl Segments {
         }
         file.sync()?;
         self.sync_names(partition, writer)?;
-        self.write_side(partition, &active, writer)?;
+        self.write_side(partition, &active, &writer.producers)?;
         writer.dirty = false;
         let mut shared = partition.shared();
         shared.active = None;
@@ -161,10 +163,10 @@ impl Segments {
         &self,
         partition: &Partition,
         index: &SegmentIndex,
-        writer: &Writer,
+        producers: &Producers,
     ) -> io::Result<()> {
-        let bytes = side::encode(index, &writer.producers);
-        let side = self.disk.create(&partition.side_path(index.summary.base_offset))?;
+        let bytes = side::encode(index, producers);
+        let side = self.disk.create(&partition.side_path(index.summary.name()))?;
         side.set_len(0)?;
         side.write_all_at(&bytes, 0)?;
         side.sync()?;
@@ -189,9 +191,12 @@ impl Segments {
     }
 
     /// A handle for reading, shared with whoever reads the same segment.
-    pub fn reader(&self, partition: &Partition, base_offset: i64) -> io::Result<Arc<dyn DiskFile>> {
-        let same =
-            |handle: &Handle| handle.partition == partition.id && handle.base_offset == base_offset;
+    pub fn reader(
+        &self,
+        partition: &Partition,
+        name: SegmentName,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let same = |handle: &Handle| handle.partition == partition.id && handle.name == name;
         let mut handles = self.handles.lock().expect("no holder of the handles panics");
         if let Some(at) = handles.iter().position(same)
             && let Some(handle) = handles.remove(at)
@@ -200,21 +205,20 @@ impl Segments {
             handles.push_back(handle);
             return Ok(file);
         }
-        let file = self.disk.open(&partition.segment_path(base_offset))?;
+        let file = self.disk.open(&partition.segment_path(name))?;
         if handles.len() >= HANDLES_MAX {
             handles.pop_front();
         }
-        handles.push_back(Handle { partition: partition.id, base_offset, file: file.clone() });
+        handles.push_back(Handle { partition: partition.id, name, file: file.clone() });
         Ok(file)
     }
 
     /// Forgets the handle of a segment (or of all) before its file goes. False while a reader
     /// still has it: the file must not be deleted yet.
-    pub fn close_readers(&self, partition: PartitionId, base_offset: Option<i64>) -> bool {
+    pub fn close_readers(&self, partition: PartitionId, name: Option<SegmentName>) -> bool {
         let mut handles = self.handles.lock().expect("no holder of the handles panics");
         let concerns = |handle: &Handle| {
-            handle.partition == partition
-                && base_offset.is_none_or(|base_offset| handle.base_offset == base_offset)
+            handle.partition == partition && name.is_none_or(|name| handle.name == name)
         };
         if handles.iter().any(|h| concerns(h) && Arc::strong_count(&h.file) > 1) {
             return false;
@@ -224,12 +228,12 @@ impl Segments {
     }
 
     /// The side file, if it is there and whole and speaks of this segment.
-    pub fn read_side(&self, partition: &Partition, base_offset: i64) -> Option<Side> {
-        let file = self.disk.open(&partition.side_path(base_offset)).ok()?;
+    pub fn read_side(&self, partition: &Partition, name: SegmentName) -> Option<Side> {
+        let file = self.disk.open(&partition.side_path(name)).ok()?;
         let bytes = file.byte_count().ok().filter(|bytes| *bytes <= side::BYTES_MAX)?;
         let mut buffer = vec![0; usize::try_from(bytes).ok()?];
         file.read_exact_at(&mut buffer, 0).ok()?;
-        side::decode(&buffer).filter(|side| side.summary.base_offset == base_offset)
+        side::decode(&buffer).filter(|side| side.summary.name() == name)
     }
 }
 
@@ -271,7 +275,11 @@ fn publish(
 }
 
 /// One write call for neighbours that lie together in memory or are small.
-fn write_pieces(file: &Arc<dyn DiskFile>, position: u64, pieces: &[Bytes]) -> io::Result<()> {
+pub(crate) fn write_pieces(
+    file: &Arc<dyn DiskFile>,
+    position: u64,
+    pieces: &[Bytes],
+) -> io::Result<()> {
     let mut position = position;
     let mut scratch: Vec<u8> = Vec::new();
     for piece in pieces {

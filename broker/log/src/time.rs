@@ -10,7 +10,7 @@ use odradek_protocol::batch::RecordReader;
 use crate::core::Core;
 use crate::index::{IndexEntry, Summary};
 use crate::partition::Partition;
-use crate::read::{damaged, read_range};
+use crate::read::{self, damaged, read_range};
 use crate::types::{PartitionId, ReadError, TimeHit};
 use crate::wire::{self, DECOMPRESSED_BYTES_MAX, Header};
 
@@ -38,27 +38,35 @@ impl Core {
         timestamp_ms: i64,
     ) -> Result<Option<TimeHit>, ReadError> {
         let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
-        let picture = picture(&partition);
+        read::retried(|| self.offset_for_time_once(&partition, timestamp_ms))
+    }
+
+    fn offset_for_time_once(
+        &self,
+        partition: &Arc<Partition>,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimeHit>, ReadError> {
+        let picture = picture(partition);
         for (summary, entries) in &picture.segments {
             if summary.max_timestamp_ms < timestamp_ms {
                 continue;
             }
-            for chunk in self.chunks(&partition, summary, entries.as_ref())? {
+            for chunk in self.chunks(partition, summary, entries.as_ref())? {
                 if chunk.entry.max_timestamp_ms < timestamp_ms
                     || chunk.end_offset <= picture.log_start_offset
                 {
                     continue;
                 }
-                let bytes = self.chunk_bytes(&partition, summary, &chunk)?;
+                let bytes = self.chunk_bytes(partition, summary, &chunk)?;
                 let hit = first_at_or_after(&bytes, timestamp_ms, picture.log_start_offset);
-                if let Some(hit) = hit.map_err(|why| self.undecodable(&partition, &chunk, why))? {
+                if let Some(hit) = hit.map_err(|why| self.undecodable(partition, &chunk, why))? {
                     return Ok(Some(hit));
                 }
             }
         }
         for run in &picture.tail {
             let hit = first_at_or_after(run, timestamp_ms, picture.log_start_offset);
-            if let Some(hit) = hit.map_err(|_| damaged(&partition, picture.settled_end, 0))? {
+            if let Some(hit) = hit.map_err(|_| damaged(partition, picture.settled_end, 0))? {
                 return Ok(Some(hit));
             }
         }
@@ -68,7 +76,11 @@ impl Core {
     /// The record with the largest timestamp; the first of them if there are several.
     pub fn max_timestamp(&self, id: PartitionId) -> Result<Option<TimeHit>, ReadError> {
         let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
-        let picture = picture(&partition);
+        read::retried(|| self.max_timestamp_once(&partition))
+    }
+
+    fn max_timestamp_once(&self, partition: &Arc<Partition>) -> Result<Option<TimeHit>, ReadError> {
+        let picture = picture(partition);
         let mut best: Option<TimeHit> = None;
         let beats = |best: &Option<TimeHit>, max: i64| best.is_none_or(|b| max >= b.timestamp_ms);
         let mut segments: Vec<_> = picture.segments.iter().collect();
@@ -77,20 +89,20 @@ impl Core {
             if !beats(&best, summary.max_timestamp_ms) {
                 break;
             }
-            let mut chunks = self.chunks(&partition, summary, entries.as_ref())?;
+            let mut chunks = self.chunks(partition, summary, entries.as_ref())?;
             chunks.sort_by_key(|chunk| std::cmp::Reverse(chunk.entry.max_timestamp_ms));
             for chunk in chunks {
                 if !beats(&best, chunk.entry.max_timestamp_ms) {
                     break;
                 }
-                let bytes = self.chunk_bytes(&partition, summary, &chunk)?;
+                let bytes = self.chunk_bytes(partition, summary, &chunk)?;
                 largest(&bytes, picture.log_start_offset, &mut best)
-                    .map_err(|why| self.undecodable(&partition, &chunk, why))?;
+                    .map_err(|why| self.undecodable(partition, &chunk, why))?;
             }
         }
         for run in &picture.tail {
             largest(run, picture.log_start_offset, &mut best)
-                .map_err(|_| damaged(&partition, picture.settled_end, 0))?;
+                .map_err(|_| damaged(partition, picture.settled_end, 0))?;
         }
         Ok(best)
     }
@@ -105,7 +117,17 @@ impl Core {
         at_offset: i64,
     ) -> Result<Option<i64>, ReadError> {
         let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
-        let picture = picture(&partition);
+        read::retried(|| self.next_in_time_once(&partition, from_ms, to_ms, at_offset))
+    }
+
+    fn next_in_time_once(
+        &self,
+        partition: &Arc<Partition>,
+        from_ms: i64,
+        to_ms: i64,
+        at_offset: i64,
+    ) -> Result<Option<i64>, ReadError> {
+        let picture = picture(partition);
         let at_offset = at_offset.max(picture.log_start_offset);
         let overlaps = |min: i64, max: i64| max >= from_ms && min < to_ms;
         for (summary, entries) in &picture.segments {
@@ -114,7 +136,7 @@ impl Core {
             {
                 continue;
             }
-            let chunks = self.chunks(&partition, summary, entries.as_ref())?;
+            let chunks = self.chunks(partition, summary, entries.as_ref())?;
             let found = chunks.iter().find(|chunk| {
                 chunk.end_offset > at_offset
                     && overlaps(chunk.entry.min_timestamp_ms, chunk.entry.max_timestamp_ms)
@@ -154,15 +176,19 @@ impl Core {
         Ok(entries.iter().zip(ends).map(chunk).collect())
     }
 
-    /// A chunk that was trimmed while we looked is as good as empty.
+    /// A chunk that was trimmed while we looked is as good as empty; one that was rewritten is
+    /// somewhere else now.
     fn chunk_bytes(
         &self,
         partition: &Arc<Partition>,
         summary: &Summary,
         chunk: &Chunk,
     ) -> Result<Bytes, ReadError> {
-        let file = match self.segments.reader(partition, summary.base_offset) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Bytes::new()),
+        let file = match self.segments.reader(partition, summary.name()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let trimmed = summary.end_offset <= partition.shared().log_start_offset;
+                return if trimmed { Ok(Bytes::new()) } else { Err(error.into()) };
+            }
             file => file?,
         };
         let position = chunk.entry.position;

@@ -9,6 +9,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use odradek_protocol::batch::RecordReader;
 use crate::core::Core;
 use crate::index::Summary;
 use crate::partition::Partition;
+use crate::read;
 use crate::types::{AbortedTransaction, PartitionId, ReadError};
 use crate::wire::Header;
 
@@ -112,6 +114,15 @@ impl Core {
         to_offset: i64,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let partition = self.partition(id).ok_or(ReadError::UnknownPartition)?;
+        read::retried(|| self.aborted_once(&partition, from_offset, to_offset))
+    }
+
+    fn aborted_once(
+        &self,
+        partition: &Arc<Partition>,
+        from_offset: i64,
+        to_offset: i64,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let overlaps = |aborted: &AbortedTransaction| {
             aborted.last_offset >= from_offset && aborted.first_offset < to_offset
         };
@@ -126,7 +137,7 @@ impl Core {
             (sealed.collect::<Vec<_>>(), in_memory.filter(overlaps).collect::<Vec<_>>())
         };
         for summary in &sealed {
-            if let Some(aborted) = self.aborted_in(&partition, summary)? {
+            if let Some(aborted) = self.aborted_in(partition, summary)? {
                 found.extend(aborted.iter().copied().filter(overlaps));
             }
         }
@@ -140,16 +151,21 @@ impl Core {
         partition: &Arc<Partition>,
         summary: &Summary,
     ) -> Result<Option<Arc<Vec<AbortedTransaction>>>, ReadError> {
-        let base_offset = summary.base_offset;
-        if let Some(aborted) = self.aborted_cache.find(partition.id, base_offset) {
+        let name = summary.name();
+        if let Some(aborted) = self.aborted_cache.find(partition.id, name) {
             return Ok(Some(aborted));
         }
-        let Some(side) = self.segments.read_side(partition, base_offset) else {
-            let trimmed = summary.end_offset <= partition.shared().log_start_offset;
-            return if trimmed { Ok(None) } else { Err(unreadable(partition, base_offset)) };
+        let Some(side) = self.segments.read_side(partition, name) else {
+            let shared = partition.shared();
+            return match shared.holds(name) {
+                true => Err(unreadable(partition, name.base_offset)),
+                false if summary.end_offset <= shared.log_start_offset => Ok(None),
+                // Rewritten: look again.
+                false => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+            };
         };
         let aborted = Arc::new(side.aborted);
-        self.aborted_cache.put(partition.id, base_offset, aborted.clone());
+        self.aborted_cache.put(partition.id, name, aborted.clone());
         Ok(Some(aborted))
     }
 }

@@ -42,6 +42,31 @@ pub struct Options {
     /// Free space that appends leave alone, so that a full disk can still be emptied.
     pub disk_reserve_bytes: u64,
     pub sled_cache_bytes: u64,
+    pub compaction: CompactionOptions,
+}
+
+/// Of the one thread that compacts all partitions that want it.
+#[derive(Debug, Clone, Copy)]
+pub struct CompactionOptions {
+    pub enabled: bool,
+    /// Memory of the map of keys, while something is compacted. What does not fit waits for the
+    /// next round.
+    pub map_bytes_max: usize,
+    /// Read and written together: background work must not make the journal's syncs wait.
+    pub bytes_per_second_max: u64,
+    /// Between two looks for something to do.
+    pub pause: Duration,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        CompactionOptions {
+            enabled: true,
+            map_bytes_max: 8 << 20,
+            bytes_per_second_max: 30 << 20,
+            pause: Duration::from_secs(15),
+        }
+    }
 }
 
 impl Options {
@@ -55,6 +80,7 @@ impl Options {
             durability: Durability::Sync,
             disk_reserve_bytes: 256 << 20,
             sled_cache_bytes: 4 << 20,
+            compaction: CompactionOptions::default(),
         }
     }
 }
@@ -72,18 +98,39 @@ pub struct PartitionSpec {
     pub settings: PartitionSettings,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PartitionSettings {
     /// Clipped to 128 MiB.
     pub segment_bytes_max: u64,
     /// Age at which a segment that has records is sealed, by the broker's clock.
     pub segment_ms_max: i64,
+    /// `None`: nothing but trimming takes records away.
+    pub compaction: Option<CompactionSettings>,
 }
 
 impl Default for PartitionSettings {
     fn default() -> Self {
-        PartitionSettings { segment_bytes_max: 128 << 20, segment_ms_max: 7 * 24 * 3_600_000 }
+        PartitionSettings {
+            segment_bytes_max: 128 << 20,
+            segment_ms_max: 7 * 24 * 3_600_000,
+            compaction: None,
+        }
     }
+}
+
+/// When sealed segments are rewritten without the records that others supersede. Kafka's words and
+/// meanings (`min.cleanable.dirty.ratio` and so on).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionSettings {
+    /// Due when more than this share of the bytes was never cleaned.
+    pub min_dirty_ratio: f64,
+    /// A tombstone, or a marker without records, stays this long after the first cleaning that
+    /// met it, for readers that have seen what it ends.
+    pub delete_retention_ms: i64,
+    /// Segments with younger records are left alone.
+    pub min_lag_ms: i64,
+    /// Due whatever the share, when a record that was never cleaned is older than this.
+    pub max_lag_ms: i64,
 }
 
 /// One or more whole, validated record batches for one partition. Base offsets are assigned here,
@@ -321,6 +368,12 @@ pub struct Stats {
     pub tail_cache_bytes: u64,
     pub checkpoints: u64,
     pub view_rebuilds: u64,
+    /// Rounds of compaction that were finished, what they read of segments, what they left, and
+    /// how many records went.
+    pub compactions: u64,
+    pub compaction_read_bytes: u64,
+    pub compaction_written_bytes: u64,
+    pub compaction_removed_records: u64,
     pub disk_free_bytes: u64,
     /// Appends are refused for want of space.
     pub full: bool,

@@ -43,7 +43,8 @@ pub(crate) fn timestamps(header: &Header, batch: &Bytes) -> (i64, i64) {
     if header.is_log_append_time() {
         return (max, max);
     }
-    if header.record_count <= 1 {
+    // A delete horizon stands where the first record's timestamp did.
+    if header.record_count <= 1 && header.delete_horizon_ms().is_none() {
         return (header.base_timestamp_ms.min(max), max.max(header.base_timestamp_ms));
     }
     let range = if header.attributes & 7 == 0 {

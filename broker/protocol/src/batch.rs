@@ -2,7 +2,8 @@
 //!
 //! What travels from a producer to a consumer is only ever looked at through [`validate`],
 //! [`split`] and the setters: the bytes stay as they are. [`records`] and [`RecordReader`] decode,
-//! for those who need keys or values; [`BatchBuilder`] writes.
+//! for those who need keys or values; [`BatchBuilder`] writes, and [`retain`] writes a batch anew with
+//! fewer records.
 //!
 //! ```text
 //!  0 base offset i64 | 8 length i32 (of what follows) | 12 leader epoch i32 | 16 magic i8
@@ -13,9 +14,11 @@
 
 mod builder;
 mod record;
+mod retain;
 
 pub use builder::BatchBuilder;
 pub use record::{Record, RecordReader, records};
+pub use retain::retain;
 
 use bytes::Bytes;
 
@@ -48,6 +51,7 @@ const CODEC_BITS: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
+const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Fixed header of a batch. Parsed, not trusted: [`BatchHeader::parse`] checks that the header is
 /// there, that magic is 2 and that the length is sane, nothing else.
@@ -155,6 +159,12 @@ impl BatchHeader {
 
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME_BIT != 0
+    }
+
+    /// From when on compaction may drop the batch's tombstones or marker (KIP-534). It stands in
+    /// place of the base timestamp; the records' timestamps count from it all the same.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp_ms)
     }
 
     pub fn has_producer_id(&self) -> bool {

@@ -4,6 +4,7 @@
 //!
 //! `ODRADEK_LOG_SEED=n` runs one seed, `ODRADEK_LOG_SEEDS=n` so many of them.
 
+mod compacted;
 mod faults;
 mod rounds;
 mod world;

@@ -38,7 +38,7 @@ pub struct World {
     pub last_start: StartReport,
     /// Offsets may be missing: the disk was damaged on purpose.
     pub forgive_damage: bool,
-    now_ms: i64,
+    pub now_ms: i64,
     topics: u128,
 }
 
@@ -46,9 +46,12 @@ pub struct World {
 pub struct Model {
     pub folder: String,
     pub keyed: bool,
+    pub compaction: Option<CompactionSettings>,
     pub log_start_offset: i64,
     /// Acknowledged batches as they must be stored, with base and last offset.
     pub acked: Vec<Stored>,
+    /// By base offset: no later than this were they in the log.
+    pub appended_ms: BTreeMap<i64, i64>,
     /// Next offset as the broker counts, with what is in flight.
     pub next_offset: i64,
     pub segment_bytes_max: u64,
@@ -56,6 +59,7 @@ pub struct Model {
 
 pub struct PendingUnit {
     pub appends: Vec<(PartitionId, Vec<Stored>)>,
+    at_ms: i64,
     pub answer: Answer,
 }
 
@@ -96,7 +100,7 @@ impl Model {
 
     /// First offsets of open transactions by producer, and what was aborted, told from the batches
     /// alone: what `last_stable_offset` and `aborted` are measured by.
-    fn transactions(&self) -> (BTreeMap<i64, i64>, Vec<AbortedTransaction>) {
+    pub fn transactions(&self) -> (BTreeMap<i64, i64>, Vec<AbortedTransaction>) {
         let mut open: BTreeMap<i64, i64> = BTreeMap::new();
         let mut aborted = Vec::new();
         for (base_offset, last_offset, bytes) in &self.acked {
@@ -153,20 +157,30 @@ impl World {
             topics: 0,
         };
         for index in 0..5 {
-            world.add_topic(&format!("topic-{index}"), index == 4);
+            world.add_topic(&format!("topic-{index}"), index == 4, false);
         }
+        world.add_topic("topic-5", false, true);
+        world.add_topic("topic-6", true, true);
         world.last_start = world.log.prepare().expect("starts");
         world
     }
 
-    pub fn add_topic(&mut self, folder: &str, keyed: bool) -> PartitionId {
+    pub fn add_topic(&mut self, folder: &str, keyed: bool, compacted: bool) -> PartitionId {
         self.topics += 1;
         let id = PartitionId { topic_id: Uuid::from_u128(self.topics), partition: 0 };
+        let compaction = CompactionSettings {
+            min_dirty_ratio: [0.0, 0.3, 0.5][self.random.random_range(0..3)],
+            delete_retention_ms: self.random.random_range(0..20_000),
+            min_lag_ms: 0,
+            max_lag_ms: [100, i64::MAX][self.random.random_range(0..2)],
+        };
         let model = Model {
             folder: format!("{folder}-0"),
             keyed,
+            compaction: compacted.then_some(compaction),
             log_start_offset: 0,
             acked: Vec::new(),
+            appended_ms: BTreeMap::new(),
             next_offset: 0,
             segment_bytes_max: 2_000 * self.random.random_range(1..8),
         };
@@ -185,6 +199,7 @@ impl World {
             settings: PartitionSettings {
                 segment_bytes_max: model.segment_bytes_max,
                 segment_ms_max: 5_000,
+                compaction: model.compaction,
             },
         };
         self.log.core().attach(spec, self.now_ms).expect("attaches");
@@ -224,6 +239,45 @@ impl World {
         stored(builder, base_offset)
     }
 
+    /// One batch of these records, alone in its unit.
+    pub fn append_records(&mut self, id: PartitionId, records: &[(&[u8], Option<&[u8]>)]) {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for (key, value) in records {
+            builder.push(self.now_ms, Some(key), *value, &[]);
+        }
+        self.append_batch(id, builder);
+    }
+
+    /// Nothing stays undecided but what comes later.
+    pub fn end_transactions(&mut self, id: PartitionId) {
+        for producer_id in 10..14 {
+            let builder = BatchBuilder::new(Compression::None).producer(producer_id, 0, -1);
+            let mut builder = builder.transactional().control();
+            builder.push(self.now_ms, Some(&COMMIT), Some(&[0; 6]), &[]);
+            self.append_batch(id, builder);
+        }
+    }
+
+    fn append_batch(&mut self, id: PartitionId, builder: BatchBuilder) {
+        let base_offset = self.partitions[&id].next_offset;
+        let bytes = stored(builder, base_offset);
+        let last_offset = wire::header(&bytes).expect("ours").last_offset();
+        self.partitions.get_mut(&id).expect("ours").next_offset = last_offset + 1;
+        let batches = bytes.clone();
+        let appends = vec![Append { partition: id, base_offset, leader_epoch: 5, batches }];
+        self.commit(appends, vec![(id, vec![(base_offset, last_offset, bytes)])]);
+    }
+
+    fn commit(&mut self, appends: Vec<Append>, model: Vec<(PartitionId, Vec<Stored>)>) {
+        let answer = Answer::default();
+        let slot = answer.clone();
+        self.pending.push(PendingUnit { appends: model, at_ms: self.now_ms, answer });
+        self.log.commit(Unit {
+            appends,
+            done: Box::new(move |result| *slot.lock().expect("lock") = Some(result)),
+        });
+    }
+
     pub fn append(&mut self) {
         let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
         let mut appends = Vec::new();
@@ -254,13 +308,7 @@ impl World {
             });
             model.push((id, kept));
         }
-        let answer = Answer::default();
-        let slot = answer.clone();
-        self.pending.push(PendingUnit { appends: model, answer });
-        self.log.commit(Unit {
-            appends,
-            done: Box::new(move |result| *slot.lock().expect("lock") = Some(result)),
-        });
+        self.commit(appends, model);
     }
 
     /// Takes answered units into the model, in the order of the queue.
@@ -288,6 +336,7 @@ impl World {
             for batch in batches {
                 assert_eq!(batch.0, model.end_offset(), "acknowledged in order");
                 model.acked.push(batch.clone());
+                model.appended_ms.insert(batch.0, unit.at_ms);
             }
         }
     }
@@ -295,13 +344,14 @@ impl World {
     pub fn step(&mut self) -> Step {
         self.now_ms += self.random.random_range(0..200);
         let core = self.log.core().clone();
-        let step = match self.random.random_range(0..12) {
+        let step = match self.random.random_range(0..15) {
             0..=4 => core.commit_step(),
             5..=7 => core.settle_step(self.now_ms),
             8 => core.checkpoint_step(),
             9 => core.feed_step(),
             10 => core.clean_step(),
-            _ => core.checkpoint_view(),
+            11 => core.checkpoint_view(),
+            _ => core.compact_step(self.now_ms).map_or(Step::Idle, |_| Step::Worked),
         };
         self.collect();
         step
@@ -412,8 +462,10 @@ impl World {
             let ends = self.log.ends(id).expect("attached");
             assert_eq!(ends.log_end_offset, model.end_offset(), "end of {}", model.folder);
             assert_eq!(ends.log_start_offset, model.log_start_offset, "start of {}", model.folder);
-            let bytes_max = self.random.random_range(1..20_000);
-            self.check_reading(id, &model, ends.log_start_offset, bytes_max);
+            if model.compaction.is_none() {
+                let bytes_max = self.random.random_range(1..20_000);
+                self.check_reading(id, &model, ends.log_start_offset, bytes_max);
+            }
             let producers = self.log.producers(id).expect("attached");
             assert_eq!(producers, model.producers(), "producers of {}", model.folder);
             self.check_transactions(id, &model, &producers);
@@ -421,7 +473,10 @@ impl World {
                 let keyed = self.log.keyed(id).expect("readable");
                 assert!(keyed == model.keyed(), "keyed view of {}", model.folder);
             }
-            self.check_times(id, &model);
+            match model.compaction {
+                Some(_) => self.check_compacted(id, &model),
+                None => self.check_times(id, &model),
+            }
         }
     }
 
@@ -434,7 +489,8 @@ impl World {
         assert_eq!(known.collect::<BTreeMap<_, _>>(), open, "open in {}", model.folder);
         let undecided = open.values().min().map_or(end, |first| *first.max(&start));
         assert_eq!(ends.last_stable_offset, undecided, "stable end of {}", model.folder);
-        for turn in 0..4 {
+        // Of a compacted one, not all are needed any more.
+        for turn in 0..if model.compaction.is_some() { 0 } else { 4 } {
             let from = if turn == 0 { start } else { self.random.random_range(start..=end) };
             let to = if turn == 0 { end } else { self.random.random_range(from..=end) };
             let overlaps = |a: &&AbortedTransaction| a.last_offset >= from && a.first_offset < to;
@@ -542,7 +598,7 @@ impl World {
         self.log.remove(id);
         assert!(self.log.ends(id).is_none());
         let folder = model.folder.trim_end_matches("-0").to_owned();
-        self.add_topic(&folder, model.keyed);
+        self.add_topic(&folder, model.keyed, model.compaction.is_some());
     }
 }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    ATTRIBUTES_AT, BASE_OFFSET_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CONTROL_BIT, HEADER_BYTES,
-    LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LENGTH_AT, LENGTH_PREFIX_BYTES, MAGIC, MAGIC_AT,
-    MAX_TIMESTAMP_AT, NO_PRODUCER_ID, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORD_COUNT_AT,
-    TRANSACTIONAL_BIT, write_crc,
+    ATTRIBUTES_AT, BASE_OFFSET_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, BatchHeader, CONTROL_BIT,
+    DELETE_HORIZON_BIT, HEADER_BYTES, LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LENGTH_AT,
+    LENGTH_PREFIX_BYTES, LOG_APPEND_TIME_BIT, MAGIC, MAGIC_AT, MAX_TIMESTAMP_AT, NO_PRODUCER_ID,
+    PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORD_COUNT_AT, TRANSACTIONAL_BIT, write_crc,
 };
 use crate::compression::{self, Compression};
 use crate::wire::{put_varint, put_varlong, varlong_bytes};
@@ -23,6 +23,8 @@ pub struct BatchBuilder {
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     record_count: i32,
+    last_offset_delta: i32,
+    leader_epoch: i32,
     out: Vec<u8>,
 }
 
@@ -37,8 +39,36 @@ impl BatchBuilder {
             base_timestamp_ms: -1,
             max_timestamp_ms: -1,
             record_count: 0,
+            last_offset_delta: -1,
+            leader_epoch: -1,
             out: vec![0; HEADER_BYTES],
         }
+    }
+
+    /// An empty one that will differ from the batch of this header in its records, its size and
+    /// its delete horizon only.
+    pub(super) fn like(header: &BatchHeader, delete_horizon_ms: Option<i64>) -> Self {
+        let kept = LOG_APPEND_TIME_BIT | TRANSACTIONAL_BIT | CONTROL_BIT;
+        let horizon = if delete_horizon_ms.is_some() { DELETE_HORIZON_BIT } else { 0 };
+        Self {
+            attributes: header.attributes & kept | horizon,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            base_timestamp_ms: delete_horizon_ms.unwrap_or(header.base_timestamp_ms),
+            leader_epoch: header.leader_epoch,
+            ..Self::new(header.compression().unwrap_or_default())
+        }
+    }
+
+    /// The whole batch, whose offsets end where those of the header's batch do: a producer's last
+    /// sequence number is told from there.
+    pub(super) fn build_like(mut self, header: &BatchHeader) -> Bytes {
+        self.last_offset_delta = header.last_offset_delta;
+        if header.is_log_append_time() {
+            self.max_timestamp_ms = header.max_timestamp_ms;
+        }
+        self.build(header.base_offset)
     }
 
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
@@ -68,11 +98,24 @@ impl BatchBuilder {
     ) {
         if self.record_count == 0 {
             self.base_timestamp_ms = timestamp_ms;
-            self.max_timestamp_ms = timestamp_ms;
         }
-        self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
+        self.push_at(self.record_count, timestamp_ms, key, value, headers);
+    }
+
+    /// With an offset delta of its own, and against the base timestamp that stands.
+    pub(super) fn push_at(
+        &mut self,
+        offset_delta: i32,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(Bytes, Option<Bytes>)],
+    ) {
+        let earlier = self.max_timestamp_ms.max(timestamp_ms);
+        self.max_timestamp_ms = if self.record_count == 0 { timestamp_ms } else { earlier };
+        self.last_offset_delta = offset_delta;
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
-        let offset_delta = i64::from(self.record_count);
+        let offset_delta = i64::from(offset_delta);
         let fields = headers
             .iter()
             .map(|(key, value)| nullable_bytes(Some(key)) + nullable_bytes(value.as_deref()));
@@ -116,13 +159,12 @@ impl BatchBuilder {
         assert!(!self.is_empty(), "a batch holds at least one record");
         self.compress();
         let length = int32(self.out.len() - LENGTH_PREFIX_BYTES);
-        let last_offset_delta = self.record_count - 1;
         self.put(BASE_OFFSET_AT, base_offset.to_be_bytes());
         self.put(LENGTH_AT, length.to_be_bytes());
-        self.put(LEADER_EPOCH_AT, (-1i32).to_be_bytes());
+        self.put(LEADER_EPOCH_AT, self.leader_epoch.to_be_bytes());
         self.put(MAGIC_AT, MAGIC.to_be_bytes());
         self.put(ATTRIBUTES_AT, self.attributes.to_be_bytes());
-        self.put(LAST_OFFSET_DELTA_AT, last_offset_delta.to_be_bytes());
+        self.put(LAST_OFFSET_DELTA_AT, self.last_offset_delta.to_be_bytes());
         self.put(BASE_TIMESTAMP_AT, self.base_timestamp_ms.to_be_bytes());
         self.put(MAX_TIMESTAMP_AT, self.max_timestamp_ms.to_be_bytes());
         self.put(PRODUCER_ID_AT, self.producer_id.to_be_bytes());

@@ -38,7 +38,7 @@ pub fn records(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Vec<Recor
 
 /// Decodes a batch record by record. Works for control batches too. Ends after the first error;
 /// bytes behind the last record are one (as in Kafka).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RecordReader {
     payload: Bytes,
     position: usize,
