@@ -186,7 +186,8 @@ async fn alter_topic(
 /// Puts a topic's new settings in force.
 fn settle(core: &Arc<Core>, topic: Topic) {
     for partition in &topic.partitions {
-        core.log.set_settings(partition.id, topics::log_settings(&topic.settings));
+        let settings = topics::log_settings(&topic.settings, topic.internal);
+        core.log.set_settings(partition.id, settings);
     }
     core.topics.put(Arc::new(topic));
 }

@@ -399,7 +399,7 @@ impl Opening {
                 folder: format!("{topic}-{}", id.partition),
                 keyed,
                 log_start_offset,
-                settings: topics::log_settings(settings),
+                settings: topics::log_settings(settings, keyed),
             })
             .map_err(|e| failed(e.to_string()))?;
         let entries = self.log.producers(id).map_err(|e| failed(e.to_string()))?;
@@ -551,6 +551,7 @@ fn log_options(config: &Config) -> Options {
         unsettled_bytes_max: part(16),
         durability,
         disk_reserve_bytes: config.disk_reserve_bytes,
+        compaction: config.compaction,
         ..Options::new(&config.log_dir)
     }
 }

@@ -41,12 +41,21 @@ struct Levels {
     groups_written: IntGauge,
     log_bytes: IntGauge,
     disk_free_bytes: IntGauge,
+    compactions: Compactions,
     unsettled_bytes: IntGauge,
     tail_cache_bytes: IntGauge,
     request_bytes: IntGauge,
     memory_max_bytes: IntGauge,
     storage_ok: IntGauge,
     log_histograms: LogHistograms,
+}
+
+/// What compaction has done since the start.
+struct Compactions {
+    rounds: IntGauge,
+    read_bytes: IntGauge,
+    written_bytes: IntGauge,
+    removed_records: IntGauge,
 }
 
 /// Totals since the start, from which rates are made.
@@ -177,6 +186,7 @@ impl Levels {
             groups_written: gauge(r, "odradek_commit_groups", "Commit groups since the start."),
             log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
             disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
+            compactions: Compactions::registered(r),
             unsettled_bytes: gauge(
                 r,
                 "odradek_unsettled_bytes",
@@ -211,6 +221,10 @@ impl Levels {
         set(&self.groups_written, stats.groups);
         set(&self.log_bytes, broker.disk().0);
         set(&self.disk_free_bytes, stats.disk_free_bytes);
+        set(&self.compactions.rounds, stats.compactions);
+        set(&self.compactions.read_bytes, stats.compaction_read_bytes);
+        set(&self.compactions.written_bytes, stats.compaction_written_bytes);
+        set(&self.compactions.removed_records, stats.compaction_removed_records);
         set(&self.unsettled_bytes, stats.unsettled_bytes);
         set(&self.tail_cache_bytes, stats.tail_cache_bytes);
         let free = broker.inner.request_bytes.available_permits();
@@ -221,6 +235,33 @@ impl Levels {
             set(&self.odd_connections.with_label_values(&[diagnosis]), count);
         }
         self.log_histograms.set(&stats);
+    }
+}
+
+impl Compactions {
+    fn registered(r: &Registry) -> Self {
+        Self {
+            rounds: gauge(
+                r,
+                "odradek_compaction_rounds",
+                "Rounds of compaction, one partition each, since the start.",
+            ),
+            read_bytes: gauge(
+                r,
+                "odradek_compaction_read_bytes",
+                "Bytes of segments that compaction read since the start.",
+            ),
+            written_bytes: gauge(
+                r,
+                "odradek_compaction_written_bytes",
+                "Bytes of segments that compaction wrote since the start.",
+            ),
+            removed_records: gauge(
+                r,
+                "odradek_compaction_removed_records",
+                "Records that compaction left out since the start.",
+            ),
+        }
     }
 }
 

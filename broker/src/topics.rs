@@ -44,10 +44,21 @@ impl Topic {
     }
 }
 
-pub(crate) fn log_settings(settings: &TopicSettings) -> PartitionSettings {
+/// Segments of the broker's own state: small ones are sealed soon, and only sealed ones are
+/// compacted, so its topics stay at a few of these.
+const STATE_SEGMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// What the log is told of a topic's partitions. A topic of the broker's own state is compacted
+/// whatever its configuration says: it has no other bound.
+pub(crate) fn log_settings(settings: &TopicSettings, is_state: bool) -> PartitionSettings {
+    let compacted = is_state || settings.cleanup.compact;
+    // As in Kafka: what has to be compacted by then has to be sealed by then.
+    let lag_ms = if compacted { settings.compaction.max_lag_ms } else { i64::MAX };
+    let bytes_max = if is_state { STATE_SEGMENT_BYTES_MAX } else { u64::MAX };
     PartitionSettings {
-        segment_bytes_max: settings.segment_bytes,
-        segment_ms_max: settings.segment_ms,
+        segment_bytes_max: settings.segment_bytes.min(bytes_max),
+        segment_ms_max: settings.segment_ms.min(lag_ms),
+        compaction: compacted.then_some(settings.compaction),
     }
 }
 

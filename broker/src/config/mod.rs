@@ -27,6 +27,7 @@ pub use client_metrics::Subscription;
 pub use dynamic::{Levels, Overrides};
 pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
+use odradek_log::CompactionOptions;
 pub use sample::sample_file;
 pub use topic::{CleanupPolicy, TimestampType, TopicCompression, TopicSettings};
 pub use values::{ConfigProblem, Sources};
@@ -62,7 +63,7 @@ pub enum Durability {
 }
 
 /// What holds for topics unless they say otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicDefaults {
     pub partitions: i32,
     pub auto_create: bool,
@@ -140,6 +141,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `host:port`; `None`: no HTTP.
     pub http_listen: Option<String>,
+    pub compaction: CompactionOptions,
     pub topics: TopicDefaults,
     pub groups: GroupSettings,
     pub transactions: TransactionSettings,
@@ -215,6 +217,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         disk_reserve_bytes: reader.number("odradek.disk.reserve.bytes"),
         memory_bytes_max: reader.number("odradek.memory.max.bytes"),
         http_listen: http_listen(reader),
+        compaction: compaction(reader),
         topics: TopicDefaults {
             partitions: reader.number("num.partitions"),
             auto_create: reader.bool("auto.create.topics.enable"),
@@ -237,6 +240,16 @@ fn resolve(reader: &Reader<'_>) -> Config {
     config.users = users(reader, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
     config
+}
+
+fn compaction(reader: &Reader<'_>) -> CompactionOptions {
+    CompactionOptions {
+        enabled: reader.bool("log.cleaner.enable"),
+        map_bytes_max: usize::try_from(reader.long("log.cleaner.dedupe.buffer.size"))
+            .unwrap_or(usize::MAX),
+        bytes_per_second_max: reader.number("log.cleaner.io.max.bytes.per.second"),
+        pause: Duration::from_millis(reader.number("log.cleaner.backoff.ms")),
+    }
 }
 
 /// The fields that come from keys which can be changed while the broker runs.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use odradek_log::CompactionSettings;
 use odradek_protocol::compression::Compression;
 
 use super::Config;
@@ -29,9 +30,11 @@ pub struct TopicCompression {
 }
 
 /// The topic keys that this broker acts on. The other keys are kept and shown only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicSettings {
     pub cleanup: CleanupPolicy,
+    /// Holds where `cleanup` says compact.
+    pub compaction: CompactionSettings,
     /// `None`: for ever.
     pub retention_ms: Option<i64>,
     /// Of a partition; `None`: no bound.
@@ -90,6 +93,7 @@ fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> 
     let bounded = |number: i64| (number < i64::MAX).then_some(number);
     Ok(TopicSettings {
         cleanup: cleanup(&value("cleanup.policy"))?,
+        compaction: compaction(&value, &number)?,
         retention_ms: not_below_zero(number("retention.ms")?),
         retention_bytes: not_below_zero(number("retention.bytes")?),
         segment_bytes: u64::try_from(number("segment.bytes")?).unwrap_or(u64::MAX),
@@ -99,6 +103,20 @@ fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> 
         timestamp_before_ms_max: bounded(number("message.timestamp.before.max.ms")?),
         timestamp_after_ms_max: bounded(number("message.timestamp.after.max.ms")?),
         compression: compression(&value)?,
+    })
+}
+
+fn compaction(
+    value: &impl Fn(&str) -> String,
+    number: &impl Fn(&str) -> Result<i64, String>,
+) -> Result<CompactionSettings, String> {
+    let (name, text) = ("min.cleanable.dirty.ratio", value("min.cleanable.dirty.ratio"));
+    let ratio = text.parse().map_err(|_| format!("{name}: {text:?} is not a number"))?;
+    Ok(CompactionSettings {
+        min_dirty_ratio: ratio,
+        delete_retention_ms: number("delete.retention.ms")?,
+        min_lag_ms: number("min.compaction.lag.ms")?,
+        max_lag_ms: number("max.compaction.lag.ms")?,
     })
 }
 

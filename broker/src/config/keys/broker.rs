@@ -11,6 +11,7 @@ pub const SECTIONS: &[(&str, &[Key])] = &[
     ("TLS (listeners with SSL or SASL_SSL)", TLS),
     ("Data and durability", DATA),
     ("Topics", TOPICS),
+    ("Log compaction (topics with cleanup.policy=compact)", COMPACTION),
     ("Groups and producers", GROUPS),
     ("Consumer groups of KIP-848", CONSUMER_GROUPS),
     ("Share groups", SHARE_GROUPS),
@@ -301,6 +302,60 @@ const TOPICS: &[Key] = &[
     Key::new("message.max.bytes", Kind::Int { min: 0, max: INT }, "Largest record batch, as sent.")
         .default("1048588")
         .dynamic(),
+];
+
+const COMPACTION: &[Key] = &[
+    Key::new("log.cleaner.enable", Kind::Bool, "false: compacted topics keep every record.")
+        .default("true"),
+    Key::new(
+        "log.cleaner.min.cleanable.ratio",
+        Kind::Ratio,
+        "A partition is compacted when more than this share of it was not yet.",
+    )
+    .default("0.5")
+    .dynamic(),
+    Key::new(
+        "log.cleaner.min.compaction.lag.ms",
+        Kind::Long { min: 0, max: LONG },
+        "Segments with younger records are left alone.",
+    )
+    .default("0")
+    .dynamic(),
+    Key::new(
+        "log.cleaner.max.compaction.lag.ms",
+        Kind::Long { min: 1, max: LONG },
+        "A partition with older records that were never compacted is, whatever its share.",
+    )
+    .default("9223372036854775807")
+    .dynamic(),
+    Key::new(
+        "log.cleaner.delete.retention.ms",
+        Kind::Long { min: 0, max: LONG },
+        "How long the record that deletes a key stays once compaction has met it.",
+    )
+    .default("86400000")
+    .dynamic(),
+    Key::new(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Long { min: 65_536, max: LONG },
+        "Memory for the keys of what is being compacted, about 28 bytes each.",
+    )
+    .long("What does not fit is compacted in the next round.")
+    .default("8388608")
+    .differs("134217728", "200,000 keys a round are many on a home server"),
+    Key::new(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Long { min: 1, max: LONG },
+        "What compaction reads and writes in a second, at most.",
+    )
+    .default("31457280")
+    .differs("no bound", "answers wait for the disk, so background work leaves it free"),
+    Key::new(
+        "log.cleaner.backoff.ms",
+        Kind::Long { min: 1, max: LONG },
+        "How often something to compact is looked for.",
+    )
+    .default("15000"),
 ];
 
 const GROUPS: &[Key] = &[

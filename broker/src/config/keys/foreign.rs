@@ -5,7 +5,7 @@ use super::Verdict::{self, NoEffect, Refused};
 const ONE_NODE: &str = "there is one node, which needs neither ZooKeeper nor a quorum";
 const THREADS: &str = "threads are not divided by task here";
 const ONE_REPLICA: &str = "there is one replica of everything";
-const COMPACTION: &str = "log compaction is not there yet";
+const COMPACTION: &str = "one thread compacts, with buffers of its own";
 const CLIENT: &str = "it is a setting of clients";
 const NO_LOGIN: &str = "the broker never logs in to another broker";
 const STORE: &str = "the store arranges this itself";

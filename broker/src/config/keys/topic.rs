@@ -12,8 +12,8 @@ pub const TOPIC: &[Key] = &[
         "What happens to old records: delete, compact, or both.",
     )
     .long(
-        "compact keeps every record in this version (log compaction is not there yet); time \
-               and size limits apply only with delete.",
+        "compact keeps the last record of each key; time and size limits apply only with \
+               delete.",
     )
     .default("delete")
     .synonyms(&[("log.cleanup.policy", 1)]),
@@ -101,31 +101,32 @@ pub const TOPIC: &[Key] = &[
     Key::new(
         "delete.retention.ms",
         Kind::Long { min: 0, max: LONG },
-        "Kept and shown; belongs to compaction.",
+        "How long the record that deletes a key stays once compaction has met it.",
     )
     .default("86400000")
-    .no_effect("log compaction is not there yet")
     .synonyms(&[("log.cleaner.delete.retention.ms", 1)]),
     Key::new(
         "min.compaction.lag.ms",
         Kind::Long { min: 0, max: LONG },
-        "Kept and shown; belongs to compaction.",
+        "Compaction leaves segments with younger records alone.",
     )
     .default("0")
-    .no_effect("log compaction is not there yet")
     .synonyms(&[("log.cleaner.min.compaction.lag.ms", 1)]),
     Key::new(
         "max.compaction.lag.ms",
         Kind::Long { min: 1, max: LONG },
-        "Kept and shown; belongs to compaction.",
+        "A partition with older records that were never compacted is due, whatever its share.",
     )
+    .long("The newest segment is closed at this age too, as in Kafka when a record comes.")
     .default("9223372036854775807")
-    .no_effect("log compaction is not there yet")
     .synonyms(&[("log.cleaner.max.compaction.lag.ms", 1)]),
-    Key::new("min.cleanable.dirty.ratio", Kind::Ratio, "Kept and shown; belongs to compaction.")
-        .default("0.5")
-        .no_effect("log compaction is not there yet")
-        .synonyms(&[("log.cleaner.min.cleanable.ratio", 1)]),
+    Key::new(
+        "min.cleanable.dirty.ratio",
+        Kind::Ratio,
+        "A partition is compacted when more than this share of it was not yet.",
+    )
+    .default("0.5")
+    .synonyms(&[("log.cleaner.min.cleanable.ratio", 1)]),
     Key::new(
         "flush.messages",
         Kind::Long { min: 1, max: LONG },
