@@ -1,6 +1,6 @@
-//! What the threads share. Each step (commit, settle, checkpoint, feed, clean, compact) is a function
-//! here that does a bounded piece of work and returns, so that a test can drive all of them from one
-//! thread in any order.
+//! What the threads share. Each step (commit, settle, checkpoint, feed, clean, compact) is a
+//! function here that does a bounded piece of work and returns, so that a test can drive all of
+//! them from one thread in any order.
 //!
 //! Lock order: compactor → another step's own state (committer, settler, feeder) → partitions →
 //! writer of a partition → shared of a partition → queues, handles, progress.

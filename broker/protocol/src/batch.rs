@@ -2,8 +2,8 @@
 //!
 //! What travels from a producer to a consumer is only ever looked at through [`validate`],
 //! [`split`] and the setters: the bytes stay as they are. [`records`] and [`RecordReader`] decode,
-//! for those who need keys or values; [`BatchBuilder`] writes, and [`retain`] writes a batch anew with
-//! fewer records.
+//! for those who need keys or values; [`BatchBuilder`] writes, and [`retain`] writes a batch anew
+//! with fewer records.
 //!
 //! ```text
 //!  0 base offset i64 | 8 length i32 (of what follows) | 12 leader epoch i32 | 16 magic i8
