@@ -19,6 +19,7 @@ use crate::limits;
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::retention;
+use crate::telemetry::Telemetry;
 
 /// Why the broker did not start. `Display` is a sentence for a person.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub static_config: Arc<Config>,
     pub core: ArcSwap<Core>,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
     pub diary: Arc<Diary>,
     pub fetch_sessions: FetchSessions,
     /// Bytes of requests being read and worked on, all connections together: a part of the memory
@@ -105,9 +107,11 @@ impl Broker {
         let config = Arc::new(config);
         let core = open_core(config.clone()).await?;
         let request_bytes_max = limits::request_bytes_max(&config);
+        let telemetry = Telemetry::default();
         let inner = Inner {
             core: ArcSwap::new(core),
-            metrics: Metrics::new(),
+            metrics: Metrics::new(&telemetry.metrics),
+            telemetry,
             diary: Arc::new(Diary::default()),
             fetch_sessions: FetchSessions::default(),
             request_bytes: Arc::new(Semaphore::new(request_bytes_max)),
@@ -148,6 +152,7 @@ impl Broker {
 
     /// Everything this broker counts, brought up to date.
     pub fn metrics(&self) -> prometheus::Registry {
+        self.inner.telemetry.forget(now_ms());
         self.inner.metrics.refresh(self);
         self.inner.metrics.registry.clone()
     }

@@ -57,7 +57,6 @@ impl Configs {
     }
 
     /// All client metrics subscriptions, in the order of their names.
-    #[allow(dead_code)] // Client telemetry asks here.
     pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
         let all = self.read();
         let made = all.iter().filter_map(|(resource, overrides)| match resource {

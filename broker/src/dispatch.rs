@@ -227,6 +227,8 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_producers::DescribeProducersRequest, 0..=0),
     api!(describe_transactions::DescribeTransactionsRequest, 0..=0),
     api!(list_transactions::ListTransactionsRequest, 0..=2),
+    api!(get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest, 0..=0),
+    api!(push_telemetry::PushTelemetryRequest, 0..=0, left_out = &["histograms are passed over"]),
     api!(list_config_resources::ListConfigResourcesRequest, 0..=1),
     api!(
         describe_topic_partitions::DescribeTopicPartitionsRequest,

@@ -32,6 +32,7 @@ mod sequence;
 mod session;
 mod share;
 mod state;
+mod telemetry;
 mod tls;
 mod topic_changes;
 mod topics;

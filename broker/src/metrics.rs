@@ -14,6 +14,7 @@ use prometheus::{
 use crate::broker::Broker;
 use crate::dispatch::Api;
 use crate::log_histograms::LogHistograms;
+use crate::telemetry::ClientMetrics;
 
 /// From a tail fetch (microseconds) to a long poll.
 const REQUEST_SECONDS: &[f64] =
@@ -81,9 +82,11 @@ impl RequestMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `clients`: what clients pushed.
+    pub(crate) fn new(clients: &ClientMetrics) -> Self {
         let registry = Registry::new();
         let r = &registry;
+        register(r, clients.clone());
         let request_options = histogram_opts!(
             "odradek_request_seconds",
             "Time from a complete request to its reply, long polls included.",

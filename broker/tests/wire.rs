@@ -9,6 +9,8 @@ mod credentials;
 mod login;
 #[path = "wire/quotas.rs"]
 mod quotas;
+#[path = "wire/telemetry.rs"]
+mod telemetry;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};

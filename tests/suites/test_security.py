@@ -432,3 +432,26 @@ def test_a_client_that_does_not_log_in_again_is_sent_away_and_comes_back(short_s
         timeout=120, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     assert "session-expired" in short_sessions.log()
+
+
+@pytest.mark.odradek_only
+def test_metrics_that_javas_client_pushes_are_shown_while_somebody_subscribes(make_broker,
+                                                                             tmp_path):
+    broker = make_broker().start()
+    create(broker, "steady")
+    properties = tmp_path / "steady.properties"
+    properties.write_text(f"bootstrap.servers={broker.bootstrap}\nclient.id=pushing\n")
+    steady(properties, "steady", 2, 10, 100)
+    assert b"odradek_client_producer" not in broker.get("/metrics")[2], "nobody asked for it"
+    java.tool("4.3.0", "client-metrics", "--bootstrap-server", broker.bootstrap, "--alter",
+              "--name", "all", "--metrics", "org.apache.kafka.producer.connection.",
+              "--interval", "1000", "--match", "client_software_name=apache-kafka-java")
+    described = java.tool("4.3.0", "client-metrics", "--bootstrap-server", broker.bootstrap,
+                          "--describe").stdout
+    assert "interval.ms=1000" in described, described
+    steady(properties, "steady", 6, 10, 100)
+    shown = broker.get("/metrics")[2].decode()
+    rows = re.findall(r'odradek_client_producer_(\w+){.*client_id="pushing".*} (\S+)', shown)
+    values = {name: float(value) for name, value in rows}
+    assert values.get("connection_creation_total", 0) >= 1, shown
+    assert all(name.startswith("connection") for name in values), values

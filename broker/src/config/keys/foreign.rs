@@ -38,7 +38,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("metric.", JAVA),
     ("metrics.", "metrics are at /metrics of the HTTP port"),
     ("kafka.metrics.", "metrics are at /metrics of the HTTP port"),
-    ("telemetry.", "client telemetry is not collected"),
+    ("telemetry.", "a push of client metrics has at most 1 MiB"),
     ("sasl.kerberos.", "Kerberos is not offered"),
     ("sasl.oauthbearer.", "OAUTHBEARER is not offered"),
     ("sasl.login.", NO_LOGIN),
