@@ -63,7 +63,8 @@ pub(crate) struct Api {
 /// `unthrottled`: the reply has no place for a throttle time.
 macro_rules! api {
     (unthrottled $($row:tt)*) => { api!(@row []; $($row)*) };
-    (@row [$($throttled:ident)?]; $module:ident :: $request:ident, $oldest:literal ..= $newest:literal
+    (@row [$($throttled:ident)?];
+     $module:ident :: $request:ident, $oldest:literal ..= $newest:literal
      $(, $field:ident = $value:expr)*) => {{
         #[allow(unused_mut)]
         let mut api = Api {

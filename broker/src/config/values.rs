@@ -307,7 +307,8 @@ impl<'a> Reader<'a> {
         own.or_else(|| self.written_at(name, name))
     }
 
-    /// As [`Self::written_for`], without the bare key: `listener` may be a listener and a mechanism.
+    /// As [`Self::written_for`], without the bare key: `listener` may be a listener and a
+    /// mechanism.
     pub fn written_only_for(&self, listener: &str, name: &'static str) -> Option<String> {
         let prefixed = format!("listener.name.{}.{name}", listener.to_lowercase());
         let key = self.entry_key(&prefixed)?;

@@ -1,7 +1,7 @@
 //! AlterClientQuotas (49), versions 0 to 1.
 //!
-//! - Needs AlterConfigs on the cluster. Each entity on its own, all its keys or none; durable before
-//!   the reply, in force at once.
+//! - Needs AlterConfigs on the cluster. Each entity on its own, all its keys or none; durable
+//!   before the reply, in force at once.
 //! - Users and client ids, alone or together: `producer_byte_rate`, `consumer_byte_rate`,
 //!   `request_percentage`, `controller_mutation_rate`; addresses: `connection_creation_rate`.
 //! - `validate_only` checks and changes nothing. v1: flexible.

@@ -1,7 +1,7 @@
 //! PushTelemetry (72), version 0 (KIP-714).
 //!
-//! - OpenTelemetry metrics of a client, shown at /metrics as `odradek_client_…`: gauges as they are,
-//!   deltas added up. Bounded in bytes (packed and unpacked), series and lengths.
+//! - OpenTelemetry metrics of a client, shown at /metrics as `odradek_client_…`: gauges as they
+//!   are, deltas added up. Bounded in bytes (packed and unpacked), series and lengths.
 //! - Before the interval is over THROTTLING_QUOTA_EXCEEDED; after the last, terminating one
 //!   INVALID_REQUEST; for another subscription UNKNOWN_SUBSCRIPTION_ID; unreadable INVALID_RECORD.
 //!
