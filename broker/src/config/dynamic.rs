@@ -136,6 +136,9 @@ mod tests {
             let refused = config.with_levels(levels(&[], &[(name, value)])).unwrap_err();
             assert!(refused.contains(what), "{name}: {refused}");
         }
-        assert!(config.with_levels(levels(&[("num.io.threads", "16")], &[])).is_ok());
+        // Without effect here, and yet taken: librdkafka's suite sets the second one.
+        for name in ["num.io.threads", "sasl.kerberos.min.time.before.relogin"] {
+            assert!(config.with_levels(levels(&[(name, "58000")], &[])).is_ok(), "{name}");
+        }
     }
 }
