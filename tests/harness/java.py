@@ -97,7 +97,6 @@ def apache_properties(controller_port):
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "5",
@@ -113,6 +112,7 @@ def apache_command(properties, data, heap="1g"):
     text = properties.read_text()
     lines = dict(line.split("=", 1) for line in text.splitlines() if line)
     controller = lines.pop("controller.address")
+    lines["controller.quorum.voters"] = f"{lines['node.id']}@{controller}"
     advertised = lines.get("advertised.listeners", lines["listeners"])
     lines["listeners"] += f",CONTROLLER://{controller}"
     lines["advertised.listeners"] = advertised

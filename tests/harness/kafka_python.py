@@ -16,6 +16,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 from . import provision
+from .broker import free_port
 
 PACKAGE = "kafka-python"
 VERSION = "3.0.12"
@@ -88,9 +89,14 @@ def results_name(full, protocol):
 
 
 def properties(scenario):
-    """As the suite's own template, servers/resources/default/kafka.properties."""
+    """What the tests suppose: node 0, an address that is written down, sessions of 3 seconds."""
+    address = f"PLAINTEXT://127.0.0.1:{free_port()}"
     return {
+        "node.id": "0",
+        "listeners": address,
+        "advertised.listeners": address,
         "num.partitions": "4",
+        "group.min.session.timeout.ms": "1000",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
     }
@@ -118,7 +124,8 @@ def run_in(work, folder, broker, name):
     environment = {
         **os.environ,
         "KAFKA_URI": f"kafka://{broker.bootstrap}",
-        "KAFKA_VERSION": "4.3.0",
+        # A test compares it with what the client makes of ApiVersions; ours are Kafka 4.1's.
+        "KAFKA_VERSION": "4.3.0" if broker.apache else "4.1.0",
         "KAFKA_ROOT": str(work),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
