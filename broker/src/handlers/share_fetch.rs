@@ -12,7 +12,8 @@
 //! - A partition that the group was never given by a heartbeat is UNKNOWN_SERVER_ERROR, as in
 //!   Kafka.
 //! - `share.isolation.level` of the group decides about transactions.
-//! - The group needs READ, and so does each topic.
+//! - The group needs READ, and so does each topic. Bytes count for `consumer_byte_rate`: what is out
+//!   is sent all the same, and the connection waits after it.
 //!
 //! Left out: leader hints (one node); version 0 (early access, which Kafka no longer serves);
 //! version 2 (KIP-1206, KIP-1222), which the message crate does not have.
@@ -20,6 +21,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ShareFetchRequest;
 use odradek_log::PartitionId;
@@ -29,6 +31,7 @@ use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::handlers::share_group_heartbeat::is_member_id;
+use crate::quota::Kind;
 use crate::share::acknowledged::{self, Brought};
 use crate::share::coordinator::Pending;
 use crate::share::fetch::{self, ShareFetch};
@@ -107,7 +110,9 @@ async fn answer(
 ) -> ShareFetchReply {
     let share = &context.core.share;
     let at_most = |wanted: i32| usize::try_from(wanted).unwrap_or(0);
-    let bytes_max = at_most(request.max_bytes).min(context.core.config().limits.fetch_bytes_max);
+    let bytes_max = at_most(request.max_bytes)
+        .min(context.core.config().limits.fetch_bytes_max)
+        .min(context.core.quotas.fetch_bytes_max(context.charged()));
     let (mut partitions, continued) = match opened {
         Opened::New { partitions, .. } => (partitions, false),
         Opened::Continued { partitions } => (partitions, true),
@@ -132,6 +137,8 @@ async fn answer(
         false => share.acknowledge(&wanted.key, brought.taken),
     };
     let (mut replies, acknowledged) = tokio::join!(fetch::fetch(context, &wanted), pending.wait());
+    let records = replies.iter().flat_map(|reply| &reply.records);
+    context.charge(Kind::Fetch, records.map(Bytes::len).sum());
     if continued {
         leave_out_what_is_known(context, &wanted.key, &mut replies);
     }

@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::ResponseError;
 
-use super::ShareSettings;
 use super::assignor::{self, Reader};
 use super::records::{Assignment, GroupRecord, MemberRecord, TopicSeen};
+use super::{MEMBERS_TEXT_BYTES_MAX, ShareSettings};
 
 /// The member epoch by which a member joins, and the one by which it leaves.
 pub(crate) const JOIN_EPOCH: i32 = 0;
@@ -173,6 +173,7 @@ impl ShareGroup {
             let why = format!("The share group has reached its maximum capacity of {max} members.");
             return refuse(ResponseError::GroupMaxSizeReached, why);
         }
+        self.check_text(heartbeat)?;
         let Some(member) = known else {
             return match heartbeat.member_epoch {
                 JOIN_EPOCH => Ok(()),
@@ -191,6 +192,23 @@ impl ShareGroup {
             member.epoch
         );
         refuse(ResponseError::FencedMemberEpoch, why)
+    }
+
+    /// What all members say of themselves has to fit into the group's record.
+    fn check_text(&self, heartbeat: &Heartbeat) -> Result<(), Refused> {
+        let text = |topics: &BTreeSet<String>, client: &str, rack: Option<&str>| {
+            let topics: usize = topics.iter().map(String::len).sum();
+            topics + client.len() + rack.unwrap_or_default().len()
+        };
+        let Some(topics) = &heartbeat.topics else { return Ok(()) };
+        let own = text(topics, &heartbeat.client_id, heartbeat.rack.as_deref());
+        let others = self.record.members.iter().filter(|(id, _)| **id != heartbeat.member_id);
+        let others = others.map(|(_, m)| text(&m.topics, &m.client_id, m.rack.as_deref()));
+        if own + others.sum::<usize>() <= MEMBERS_TEXT_BYTES_MAX {
+            return Ok(());
+        }
+        let why = "The members of the share group subscribe to too many topics.";
+        refuse(ResponseError::GroupMaxSizeReached, why)
     }
 
     /// True if the member is new or wants other topics.

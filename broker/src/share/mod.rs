@@ -73,3 +73,17 @@ impl Default for ShareSettings {
 /// kilobyte.
 pub(crate) const SHARE_GROUPS_MAX: usize = 10_000;
 pub(crate) const SHARE_PARTITIONS_MAX: usize = 100_000;
+
+/// A group's name stands in the key of each of its records.
+pub(crate) const GROUP_ID_BYTES_MAX: usize = 1_024;
+
+/// What the members of one group say of themselves: names of topics and clients, racks. All of it
+/// stands in the group's one record, and whoever subscribes to a million names must meet a bound.
+pub(crate) const MEMBERS_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Partitions that one member may name in its session: more than a broker has.
+pub(crate) const SESSION_PARTITIONS_MAX: usize = crate::limits::PARTITIONS_MAX;
+
+/// Bytes of state records that go to the log at a time, unless one alone has more. The log takes
+/// units of nearly one journal file, 64 MiB.
+pub(crate) const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;

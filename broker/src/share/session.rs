@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 use kafka_protocol::ResponseError;
 use odradek_log::PartitionId;
 
+use super::SESSION_PARTITIONS_MAX;
+
 /// The session epoch that begins a session, and the one that ends it.
 pub(crate) const INITIAL_EPOCH: i32 = 0;
 pub(crate) const FINAL_EPOCH: i32 = -1;
@@ -88,14 +90,14 @@ impl ShareSessions {
                 self.serial += 1;
                 let serial = self.serial;
                 let mut session = Session { epoch: 1, partitions: Vec::new(), serial };
-                session.add(&opening.named, false);
+                session.add(&opening.named, false)?;
                 let partitions = session.ids();
                 self.sessions.insert(key.clone(), session);
                 Ok(Opened::New { serial, partitions })
             }
             epoch => {
                 let session = self.at(key, epoch)?;
-                session.add(&opening.named, true);
+                session.add(&opening.named, true)?;
                 session.partitions.retain(|cached| !opening.forgotten.contains(&cached.id));
                 session.count();
                 Ok(Opened::Continued { partitions: session.ids() })
@@ -170,13 +172,17 @@ impl ShareSessions {
 }
 
 impl Session {
-    fn add(&mut self, named: &[PartitionId], must_tell: bool) {
+    fn add(&mut self, named: &[PartitionId], must_tell: bool) -> Result<(), ResponseError> {
+        if self.partitions.len() + named.len() > SESSION_PARTITIONS_MAX {
+            return Err(ResponseError::InvalidRequest);
+        }
         let mut known: HashSet<PartitionId> = self.ids().into_iter().collect();
         for id in named {
             if known.insert(*id) {
                 self.partitions.push(Cached { id: *id, must_tell });
             }
         }
+        Ok(())
     }
 
     fn ids(&self) -> Vec<PartitionId> {
@@ -236,6 +242,15 @@ mod tests {
         assert_eq!(sessions.open(&key(), first, 10), Err(ResponseError::InvalidRequest));
         let full = sessions.open(&key(), opening(0, &[0]), 0);
         assert_eq!(full, Err(ResponseError::ShareSessionLimitReached));
+    }
+
+    #[test]
+    fn a_session_has_no_more_partitions_than_a_broker() {
+        let mut sessions = ShareSessions::default();
+        let named: Vec<i32> = (0..20_000).collect();
+        sessions.open(&key(), opening(0, &named), 10).unwrap();
+        let more = sessions.open(&key(), opening(1, &[20_000]), 10);
+        assert_eq!(more, Err(ResponseError::InvalidRequest));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_share_group_offsets_request as share_offsets;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -14,13 +15,16 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
+use kafka_protocol::messages::share_fetch_request as share;
 use kafka_protocol::messages::{
-    CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+    AlterShareGroupOffsetsRequest, CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteAclsRequest, DeleteGroupsRequest, DeleteShareGroupOffsetsRequest, DeleteTopicsRequest,
+    DescribeAclsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeShareGroupOffsetsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
     OffsetCommitRequest, OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-    SyncGroupRequest, TransactionalId,
+    ShareAcknowledgeRequest, ShareFetchRequest, ShareGroupDescribeRequest,
+    ShareGroupHeartbeatRequest, SyncGroupRequest, TransactionalId,
 };
 use odradek_broker::acl::{Operation, PatternKind, Permission, ResourceKind};
 use odradek_broker::client::{ClientError, Principal, TopicRecords};
@@ -399,4 +403,51 @@ async fn the_in_process_client_obeys_the_same_rules() {
     assert_eq!(admin.delete_topic("theirs").await, Err(error));
     assert_eq!(admin.users().await, Err(denied("Describe", "the cluster")));
     assert!(broker.admin(Principal::user("admin")).users().await.is_ok());
+}
+
+/// As in Kafka's `KafkaApis`: READ of the group and of topics for members, DESCRIBE for those who
+/// look, DELETE for those who make a group forget.
+#[tokio::test]
+async fn share_groups_are_guarded_as_groups_and_topics() {
+    let running = guarded().await;
+    let (mut admin, mut alice) = (admin(&running).await, alice(&running).await);
+    create(&mut admin, "t").await;
+    let beat = ShareGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_member_id(text("a"))
+        .with_subscribed_topic_names(Some(vec![named("t")]));
+    assert_eq!(alice.call(&beat, 1).await.error_code, 30);
+    let fetch = ShareFetchRequest::default()
+        .with_group_id(Some(GroupId(text("g"))))
+        .with_member_id(Some(text("a")));
+    assert_eq!(alice.call(&fetch, 1).await.error_code, 30);
+    let acknowledge = ShareAcknowledgeRequest::default()
+        .with_group_id(Some(GroupId(text("g"))))
+        .with_member_id(Some(text("a")))
+        .with_share_session_epoch(1);
+    assert_eq!(alice.call(&acknowledge, 1).await.error_code, 30);
+    let describe = ShareGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("g"))]);
+    assert_eq!(alice.call(&describe, 1).await.groups[0].error_code, 30);
+    let alter = AlterShareGroupOffsetsRequest::default().with_group_id(GroupId(text("g")));
+    assert_eq!(alice.call(&alter, 0).await.error_code, 30);
+    let delete = DeleteShareGroupOffsetsRequest::default().with_group_id(GroupId(text("g")));
+    assert_eq!(alice.call(&delete, 0).await.error_code, 30);
+    let group = share_offsets::DescribeShareGroupOffsetsRequestGroup::default()
+        .with_group_id(GroupId(text("g")))
+        .with_topics(None);
+    let offsets = DescribeShareGroupOffsetsRequest::default().with_groups(vec![group]);
+    assert_eq!(alice.call(&offsets, 0).await.groups[0].error_code, 30);
+
+    assert_eq!(add(&mut admin, vec![on_group("g", Operation::Read)]).await, [0]);
+    assert_eq!(alice.call(&beat, 1).await.error_code, 29, "the topic is hers to see first");
+    assert_eq!(add(&mut admin, vec![on_topic("t", Operation::Describe)]).await, [0]);
+    assert_eq!(alice.call(&beat, 1).await.error_code, 0);
+    assert_eq!(alice.call(&describe, 1).await.groups[0].error_code, 0, "READ implies DESCRIBE");
+    assert_eq!(alice.call(&delete, 0).await.error_code, 30, "and not DELETE");
+    let topic_id = create(&mut admin, "t").await.topics[0].topic_id;
+    let partition = share::FetchTopic::default()
+        .with_topic_id(topic_id)
+        .with_partitions(vec![share::FetchPartition::default()]);
+    let fetched = alice.call(&fetch.with_topics(vec![partition]), 1).await;
+    assert_eq!(fetched.responses[0].partitions[0].error_code, 29);
 }

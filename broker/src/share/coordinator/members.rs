@@ -9,9 +9,9 @@ use tracing::{info, warn};
 
 use super::writes::wait_for;
 use super::{Item, ShareCoordinator, Slot, State};
-use crate::share::SHARE_GROUPS_MAX;
 use crate::share::group::{Heartbeat, HeartbeatReply, JOIN_EPOCH, Refused, TopicsView};
 use crate::share::records::MemberRecord;
+use crate::share::{GROUP_ID_BYTES_MAX, SHARE_GROUPS_MAX};
 
 /// One line of a list of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,9 @@ impl ShareCoordinator {
         }
         if !may_make {
             return Err(not_found(group));
+        }
+        if group.len() > GROUP_ID_BYTES_MAX {
+            return Err((ResponseError::InvalidGroupId, String::new()));
         }
         if state.groups.len() >= SHARE_GROUPS_MAX {
             warn!(group, "there are {SHARE_GROUPS_MAX} share groups, no more are created");

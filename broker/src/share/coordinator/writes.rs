@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::{Item, ShareCoordinator, State, bounds, summary};
+use crate::share::WRITE_BYTES_MAX;
 use crate::share::partition::{ChangeNumber, Summary};
 use crate::state::{self, StateKey};
 
@@ -55,16 +56,32 @@ impl ShareCoordinator {
     async fn write_all(self: Arc<Self>) {
         while let Some(mut batch) = self.next_batch() {
             let records = std::mem::take(&mut batch.records);
-            let result = match records.is_empty() {
-                true => Ok(()),
-                false => self.log.put(records).await,
-            };
+            let result = self.put(records).await;
             if let Err(error) = result {
                 warn!(?error, "share groups could not be written");
             }
             if !self.written(batch, result) {
                 return;
             }
+        }
+    }
+
+    /// In one unit of the log, as long as that is not larger than it takes. If a later unit fails,
+    /// all of it counts as not written, and is written again with the next change.
+    async fn put(&self, records: Vec<(StateKey, Option<Bytes>)>) -> Result<(), ResponseError> {
+        let (mut unit, mut bytes) = (Vec::new(), 0);
+        for (key, value) in records {
+            let more = key.to_bytes().len() + value.as_ref().map_or(0, Bytes::len);
+            if bytes + more > WRITE_BYTES_MAX && !unit.is_empty() {
+                self.log.put(std::mem::take(&mut unit)).await?;
+                bytes = 0;
+            }
+            bytes += more;
+            unit.push((key, value));
+        }
+        match unit.is_empty() {
+            true => Ok(()),
+            false => self.log.put(unit).await,
         }
     }
 

@@ -140,3 +140,15 @@ fn a_restart_keeps_epochs_and_gives_every_member_a_whole_session() {
     assert_eq!(world.beat("a", 2, None), Ok((2, None)));
     assert_eq!(world.beat("b", 0, Some(&["t"])).unwrap().0, 3);
 }
+
+#[test]
+fn what_members_say_of_themselves_has_a_bound() {
+    let mut world = World::new();
+    let long = "x".repeat(3 * 1024 * 1024);
+    assert!(world.beat("a", 0, Some(&[&long])).is_ok());
+    let refused = Err(ResponseError::GroupMaxSizeReached);
+    assert_eq!(world.beat("b", 0, Some(&[&long])), refused);
+    assert!(world.beat("b", 0, Some(&["t"])).is_ok());
+    assert_eq!(world.beat("b", 3, Some(&["t", &long])), refused);
+    assert!(world.beat("a", 2, Some(&["t"])).is_ok(), "less is always allowed");
+}
