@@ -268,3 +268,64 @@ fn retention_lets_whole_segments_go_by_time_and_by_size() {
     assert_eq!(all(&log, a).len(), 1);
     log.close();
 }
+
+#[test]
+fn compaction_beside_a_writer_and_readers_leaves_the_latest_value_of_each_key() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let a = id(1, 0);
+    let compacted = || {
+        let mut spec = spec(a, "t-0", true);
+        spec.settings.compaction = Some(CompactionSettings {
+            min_dirty_ratio: 0.0,
+            delete_retention_ms: 0,
+            min_lag_ms: 0,
+            max_lag_ms: i64::MAX,
+        });
+        spec
+    };
+    let open = || {
+        let mut options = Options::new(dir.path());
+        options.journal_file_bytes = 1 << 20;
+        options.disk_reserve_bytes = 0;
+        options.compaction.pause = Duration::from_millis(10);
+        let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir.path()))).expect("opens");
+        log.attach(compacted()).expect("attached");
+        log.start().expect("started");
+        log
+    };
+    let log = open();
+    let names: Vec<String> = (0..20).map(|index| format!("key {index}")).collect();
+    let mut next_offset = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut turn = 0;
+    // The view is checkpointed every ten seconds, and nothing goes before that.
+    while log.stats().compactions < 2 || turn < 300 {
+        assert!(Instant::now() < deadline, "{:?}", log.stats());
+        let keys: Vec<&str> = names.iter().map(String::as_str).skip(turn % 10).take(5).collect();
+        commit(&log, a, next_offset, batch(turn as i64, &keys, 1_000));
+        next_offset += 5;
+        turn += 1;
+        let mut at = 0;
+        while turn % 50 == 0 && at < next_offset {
+            let read = log.read(a, at, 1 << 20).expect("readable while segments are swapped");
+            assert!(read.next_offset > at);
+            at = read.next_offset;
+        }
+    }
+    let stats = log.stats();
+    assert!(stats.compaction_removed_records > 0 && log.failed().is_none(), "{stats:?}");
+    let latest = log.keyed(a).expect("keyed");
+    assert_eq!(latest.len(), 14, "keys 0 to 13 were written");
+    log.close();
+    drop(log);
+    let log = open();
+    let stored = all(&log, a);
+    let batches = stored.iter().map(|batch| odradek_protocol::batch::records(batch, 1 << 20));
+    let records: Vec<_> = batches.flat_map(|records| records.expect("readable")).collect();
+    assert!((records.len() as i64) < next_offset, "some are gone");
+    let last = |key: &Bytes| records.iter().rfind(|record| record.key.as_ref() == Some(key));
+    for (key, value) in &latest {
+        assert_eq!(last(key).and_then(|record| record.value.clone()).as_ref(), Some(value));
+    }
+    log.close();
+}
