@@ -20,7 +20,7 @@ use odradek_log::{Append, CommitError, Ends, Log, PartitionId, Unit};
 use odradek_protocol::batch::BatchHeader;
 use tokio::sync::{Notify, oneshot};
 
-use crate::sequence::{NO_COORDINATOR_EPOCH, ProducerState, Producers, Verdict};
+use crate::sequence::{Begins, NO_COORDINATOR_EPOCH, ProducerState, Producers, Verdict};
 
 /// One validated batch on its way to the log.
 #[derive(Debug, Clone)]
@@ -126,9 +126,19 @@ impl Partition {
         batch: Batch,
         now_ms: i64,
     ) -> Result<Appended, ResponseError> {
+        self.append_from(batch, Begins::Anywhere, now_ms)
+    }
+
+    /// As [`Self::append`]; `begins` is for a producer that this partition does not know.
+    pub(crate) fn append_from(
+        self: &Arc<Self>,
+        batch: Batch,
+        begins: Begins,
+        now_ms: i64,
+    ) -> Result<Appended, ResponseError> {
         let mut locked = self.lock();
         if batch.header.producer_id >= 0 {
-            match locked.appending.producers.check(&batch.header) {
+            match locked.appending.producers.check(&batch.header, begins) {
                 Verdict::New => {}
                 Verdict::Repeat { base_offset, last_offset } => {
                     return Ok(Appended::Repeat { base_offset, last_offset });

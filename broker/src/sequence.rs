@@ -4,7 +4,8 @@
 //!
 //! 1. The last five batches of each producer are known; a repeat of one of them is answered with
 //!    the offset it got then.
-//! 2. A producer that is not known (new, or expired) may begin with any sequence.
+//! 2. A producer that is not known (new, or expired) may begin with any sequence; with version 2 of
+//!    transactions, where every transaction has an epoch of its own, only with 0.
 //! 3. A higher epoch begins at sequence 0; a lower one is fenced. A marker may bring a higher epoch
 //!    (KIP-890), which then begins at 0 too.
 //! 4. While a producer has a transaction open, all its batches are transactional, and it is not
@@ -29,6 +30,13 @@ pub(crate) enum Verdict {
         last_offset: i64,
     },
     Refused(ResponseError),
+}
+
+/// Where a producer may begin that nothing is known of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    Anywhere,
+    AtZero,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +98,13 @@ impl Producers {
         Self { entries }
     }
 
-    pub(crate) fn check(&self, batch: &BatchHeader) -> Verdict {
-        let Some(entry) = self.entries.get(&batch.producer_id) else { return Verdict::New };
+    pub(crate) fn check(&self, batch: &BatchHeader, begins: Begins) -> Verdict {
+        let Some(entry) = self.entries.get(&batch.producer_id) else {
+            return match begins == Begins::AtZero && batch.base_sequence != 0 {
+                true => Verdict::Refused(ResponseError::OutOfOrderSequenceNumber),
+                false => Verdict::New,
+            };
+        };
         if batch.producer_epoch < entry.epoch {
             return Verdict::Refused(ResponseError::InvalidProducerEpoch);
         }
@@ -236,37 +249,50 @@ mod tests {
         let mut producers = Producers::default();
         for i in 0..6 {
             let b = batch(0, i * 10, 10);
-            assert_eq!(producers.check(&b), Verdict::New);
+            assert_eq!(producers.check(&b, Begins::Anywhere), Verdict::New);
             producers.appended(&b, -1, i64::from(i) * 10, 0);
         }
         let repeat = Verdict::Repeat { base_offset: 10, last_offset: 19 };
-        assert_eq!(producers.check(&batch(0, 10, 10)), repeat);
+        assert_eq!(producers.check(&batch(0, 10, 10), Begins::Anywhere), repeat);
         let refused = Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
-        assert_eq!(producers.check(&batch(0, 0, 10)), refused, "older than five batches");
-        assert_eq!(producers.check(&batch(0, 70, 10)), refused, "a gap");
-        assert_eq!(producers.check(&batch(0, 60, 1)), Verdict::New);
+        assert_eq!(
+            producers.check(&batch(0, 0, 10), Begins::Anywhere),
+            refused,
+            "older than five batches"
+        );
+        assert_eq!(producers.check(&batch(0, 70, 10), Begins::Anywhere), refused, "a gap");
+        assert_eq!(producers.check(&batch(0, 60, 1), Begins::Anywhere), Verdict::New);
     }
 
     #[test]
     fn a_new_epoch_begins_at_zero_and_fences_the_old_one() {
         let mut producers = Producers::default();
         producers.appended(&batch(3, 0, 1), -1, 0, 0);
-        assert_eq!(producers.check(&batch(4, 0, 1)), Verdict::New);
+        assert_eq!(producers.check(&batch(4, 0, 1), Begins::Anywhere), Verdict::New);
         assert_eq!(
-            producers.check(&batch(4, 1, 1)),
+            producers.check(&batch(4, 1, 1), Begins::Anywhere),
             Verdict::Refused(ResponseError::OutOfOrderSequenceNumber)
         );
         assert_eq!(
-            producers.check(&batch(2, 1, 1)),
+            producers.check(&batch(2, 1, 1), Begins::Anywhere),
             Verdict::Refused(ResponseError::InvalidProducerEpoch)
         );
+    }
+
+    #[test]
+    fn a_producer_that_is_not_known_begins_anywhere_or_at_zero() {
+        let producers = Producers::default();
+        assert_eq!(producers.check(&batch(0, 4, 1), Begins::Anywhere), Verdict::New);
+        let refused = Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
+        assert_eq!(producers.check(&batch(0, 4, 1), Begins::AtZero), refused);
+        assert_eq!(producers.check(&batch(0, 0, 1), Begins::AtZero), Verdict::New);
     }
 
     #[test]
     fn sequences_wrap_after_the_largest_int() {
         let mut producers = Producers::default();
         producers.appended(&batch(0, i32::MAX - 1, 2), -1, 0, 0);
-        assert_eq!(producers.check(&batch(0, 0, 5)), Verdict::New);
+        assert_eq!(producers.check(&batch(0, 0, 5), Begins::Anywhere), Verdict::New);
     }
 
     const TRANSACTIONAL: i16 = 0x10;
@@ -278,7 +304,7 @@ mod tests {
         let mut first = batch(3, 0, 5);
         first.attributes = TRANSACTIONAL;
         producers.appended(&first, -1, 100, 0);
-        let plain = producers.check(&batch(3, 5, 1));
+        let plain = producers.check(&batch(3, 5, 1), Begins::Anywhere);
         assert_eq!(plain, Verdict::Refused(ResponseError::InvalidTxnState));
         producers.expire(50);
         assert_eq!(producers.states()[0].transaction_first_offset, Some(100), "not forgotten");
@@ -288,11 +314,11 @@ mod tests {
         let state = producers.states()[0];
         assert_eq!((state.epoch, state.coordinator_epoch), (4, 7));
         assert_eq!((state.last_sequence, state.transaction_first_offset), (-1, None));
-        assert_eq!(producers.check(&batch(4, 0, 1)), Verdict::New);
+        assert_eq!(producers.check(&batch(4, 0, 1), Begins::Anywhere), Verdict::New);
         let refused = Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
-        assert_eq!(producers.check(&batch(4, 5, 1)), refused);
+        assert_eq!(producers.check(&batch(4, 5, 1), Begins::Anywhere), refused);
         let fenced = Verdict::Refused(ResponseError::InvalidProducerEpoch);
-        assert_eq!(producers.check(&batch(3, 5, 1)), fenced);
+        assert_eq!(producers.check(&batch(3, 5, 1), Begins::Anywhere), fenced);
     }
 
     #[test]
@@ -304,7 +330,7 @@ mod tests {
         let mut marker = batch(3, -1, 1);
         marker.attributes = MARKER;
         producers.appended(&marker, 0, 5, 0);
-        assert_eq!(producers.check(&batch(3, 5, 1)), Verdict::New);
+        assert_eq!(producers.check(&batch(3, 5, 1), Begins::Anywhere), Verdict::New);
         assert_eq!(producers.check_marker(9, 2, 0), Err(ResponseError::InvalidProducerEpoch));
         let fenced = Err(ResponseError::TransactionCoordinatorFenced);
         assert_eq!(producers.check_marker(9, 3, -1), fenced);

@@ -1,7 +1,7 @@
 //! ListTransactions (66), versions 0 to 2 (KIP-664).
 //!
 //! - All transactional ids, or those in some of the states, of some of the producer ids. A state
-//!   that does not exist is named in the reply and filters nothing.
+//!   that does not exist is named in the reply; nothing is in it.
 //! - v1 (KIP-994): only those whose transaction began longer ago than a duration. v2 (KIP-1152):
 //!   only ids that match a regular expression, as a whole; one that is none is
 //!   INVALID_REGULAR_EXPRESSION.
@@ -51,7 +51,8 @@ pub(crate) async fn handle(
     let wanted = |line: &Line| {
         let long_ago = now.saturating_sub(line.record.start_ms) > request.duration_filter;
         let producers = &request.producer_id_filters;
-        (states.is_empty() || states.iter().any(|state| state.as_str() == line.state))
+        (request.state_filters.is_empty()
+            || states.iter().any(|state| state.as_str() == line.state))
             && (producers.is_empty() || producers.contains(&ProducerId(line.record.producer_id)))
             && (request.duration_filter < 0 || long_ago)
             && context

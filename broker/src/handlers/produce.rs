@@ -44,6 +44,7 @@ use crate::handlers::Context;
 use crate::partition::{Appended, Batch, Partition};
 use crate::policy::{self, Failure};
 use crate::quota::Kind;
+use crate::sequence::Begins;
 use crate::topics::Topic;
 use crate::transaction::machine::Support;
 use crate::transaction::record::Producer;
@@ -175,11 +176,11 @@ fn append(
     let metrics = &context.broker.inner.metrics;
     let count = u64::try_from(batch.header.record_count).unwrap_or(0);
     let appended = if batch.header.is_transactional() {
-        append_transactional(context, partition, transactional_id, batch, now)
+        append_transactional(context, partition, transactional_id, batch, now)?
     } else {
-        partition.append(batch, now).map_err(|e| (e, String::new()))
+        partition.append(batch, now)
     };
-    let appended = appended.map_err(|refused| told(refused.into()))?;
+    let appended = appended.map_err(|error| told((error, String::new()).into()))?;
     metrics.records_in.inc_by(count);
     Ok(Handed { partition: partition.clone(), appended, append_time_ms })
 }
@@ -221,13 +222,14 @@ fn single(records: Bytes) -> Result<Bytes, Refused> {
     Ok(records.slice(..header.batch_bytes))
 }
 
+/// The outer error is the coordinator's, the inner one the log's.
 fn append_transactional(
     context: &Context,
     partition: &Arc<Partition>,
     transactional_id: Option<&str>,
     batch: Batch,
     now_ms: i64,
-) -> Result<Appended, Refused> {
+) -> Result<Result<Appended, ResponseError>, Refused> {
     let id = transactional_id.ok_or_else(|| {
         let why = "a transactional batch in a request without transactional id";
         (ResponseError::TransactionalIdAuthorizationFailed, why.to_owned())
@@ -242,7 +244,8 @@ fn append_transactional(
         11 => Support::Abortable,
         _ => Support::Adds,
     };
-    let append = || partition.append(batch, now_ms);
+    let begins = if support == Support::Adds { Begins::AtZero } else { Begins::Anywhere };
+    let append = || partition.append_from(batch, begins, now_ms);
     let transactions = &context.core.transactions;
     let appended = transactions.append(id, producer, partition.id, support, append);
     appended.map_err(|error| match error {

@@ -67,7 +67,8 @@ async fn write(
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     let producer = Producer { id: wanted.producer_id.0, epoch: wanted.producer_epoch };
     if producer.id < 0 || producer.epoch < 0 {
-        return Err(ResponseError::InvalidProducerEpoch);
+        // No batch can say so, and Kafka has no word for it.
+        return Err(ResponseError::UnknownServerError);
     }
     let (commit, coordinator_epoch) = (wanted.transaction_result, wanted.coordinator_epoch);
     let marker = marker::batch(producer, commit, coordinator_epoch, now_ms());

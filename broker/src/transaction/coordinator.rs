@@ -178,7 +178,7 @@ impl TransactionCoordinator {
     }
 
     /// Runs `append`, which hands one batch of this producer to the log, if the batch may stand in
-    /// the transaction now (T2).
+    /// the transaction now (T2). The outer error is the coordinator's, the inner one the log's.
     pub(crate) fn append(
         &self,
         id: &str,
@@ -186,7 +186,7 @@ impl TransactionCoordinator {
         partition: PartitionId,
         support: Support,
         append: impl FnOnce() -> Result<Appended, ResponseError>,
-    ) -> Result<Appended, ResponseError> {
+    ) -> Result<Result<Appended, ResponseError>, ResponseError> {
         if self.is_closed() {
             return Err(ResponseError::CoordinatorNotAvailable);
         }
@@ -195,8 +195,8 @@ impl TransactionCoordinator {
         };
         let mut slot = lock(&slot);
         slot.machine.admit_batch(producer, partition, support)?;
-        let appended = append()?;
-        if matches!(appended, Appended::Queued { .. }) {
+        let appended = append();
+        if matches!(appended, Ok(Appended::Queued { .. })) {
             slot.machine.produced(partition, (self.clock)());
         }
         Ok(appended)
