@@ -25,6 +25,8 @@ SYMBOLS = {
     "Port": "port", "LogDir": "log-dir", "SubscriptionId": "subscription-id",
 }
 NOTHING = (None, "", 0, -1, messages.NO_UUID)
+# A producer id like any other.
+FIRST_PRODUCER = ("producer-id", 0)
 SENTENCES = {"ErrorMessage", "BatchIndexErrorMessage", "Documentation"}
 # Free and total room of a disk, which others use as well; how far a controller's log has come.
 AMOUNTS = {"TotalBytes", "UsableBytes", "FinalizedFeaturesEpoch"}
@@ -57,7 +59,8 @@ class Normaliser:
         if isinstance(value, list):
             return [self.symbolic(one, name) for one in value]
         kind = SYMBOLS.get(name)
-        if kind is None or value in NOTHING or not isinstance(value, (str, int)):
+        nothing = value in NOTHING and (kind, value) != FIRST_PRODUCER
+        if kind is None or nothing or not isinstance(value, (str, int)):
             return value
         if (kind, value) not in self.symbols:
             self.counts[kind] = self.counts.get(kind, 0) + 1
