@@ -342,17 +342,18 @@ pub(crate) fn dispatch(
     let (header, body) = RequestHeader::parse(&frame).or_else(|e| {
         rejected(diagnose::UNDECODABLE_REQUEST, format!("the header of {}: {e}", api.name))
     })?;
+    let core = broker.core();
     let context = Context {
         broker: broker.clone(),
-        core: broker.core(),
         session: session.clone(),
         principal,
         client_id: header.client_id.unwrap_or_default(),
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },
         request_bytes: frame.len(),
-        worked: broker.core().quotas.is_limited(Kind::Request).then(Worked::new),
+        worked: core.quotas.is_limited(Kind::Request).then(Worked::new),
         throttle_ms: AtomicI64::new(0),
+        core,
     };
     if !known {
         let answer = Box::pin(async move { api_versions::unsupported().into_reply(&context) });

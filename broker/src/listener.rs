@@ -145,7 +145,13 @@ async fn greet(broker: Broker, bound: &Bound, stream: TcpStream, peer: SocketAdd
     };
     let (_, tls_state) = stream.get_ref();
     let server_name = tls_state.server_name().map(str::to_owned);
-    let certified = tls::principal(tls_state);
+    let certified = match tls::principal(tls_state, &bound.config.principal_rules) {
+        Ok(certified) => certified,
+        Err(subject) => {
+            let evidence = format!("no rule of ssl.principal.mapping.rules fits {subject:?}");
+            return broker.inner.diary.note(peer, name, diagnose::TLS_HANDSHAKE_FAILED, &evidence);
+        }
+    };
     let session = session(bound, peer, local, server_name, certified);
     connection::run(broker, session, stream).await;
 }

@@ -11,7 +11,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 use crate::client::Principal;
-use crate::config::{ClientAuth, Pem, TlsSettings};
+use crate::config::{ClientAuth, Pem, PrincipalRules, TlsSettings};
 
 mod subject;
 
@@ -55,11 +55,19 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, String
     Ok(Arc::new(config))
 }
 
-/// Whom the client's certificate names; `None` without one.
-pub fn principal(connection: &ServerConnection) -> Option<Principal> {
-    let certificate = connection.peer_certificates()?.first()?;
-    let name = subject::distinguished_name(certificate)?;
-    Some(Principal::user(&name))
+/// Whom the client's certificate names; `None` without one. `Err` is a name that no rule fits.
+pub fn principal(
+    connection: &ServerConnection,
+    rules: &PrincipalRules,
+) -> Result<Option<Principal>, String> {
+    let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+    let Some(name) = certificate.and_then(|one| subject::distinguished_name(one)) else {
+        return Ok(None);
+    };
+    match rules.apply(&name) {
+        Some(user) => Ok(Some(Principal::user(&user))),
+        None => Err(name),
+    }
 }
 
 fn client_roots(settings: &TlsSettings) -> Result<Option<RootCertStore>, String> {

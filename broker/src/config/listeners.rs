@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::values::Reader;
-use super::{Secret, keys};
+use super::{PrincipalRules, Secret, keys};
 use crate::auth::Mechanism;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +87,8 @@ pub struct Listener {
     pub mechanisms: Vec<Mechanism>,
     /// How long a login by each mechanism lasts (`connections.max.reauth.ms`), if not for ever.
     pub session_lifetimes: Vec<(Mechanism, Duration)>,
+    /// How a client certificate's name becomes a user's.
+    pub principal_rules: PrincipalRules,
     /// There if and only if the protocol has TLS.
     pub tls: Option<TlsSettings>,
 }
@@ -169,6 +171,7 @@ pub fn resolve(reader: &Reader<'_>) -> (Vec<Listener>, Vec<String>) {
                 .and_then(|(_, address)| address.clone()),
             session_lifetimes: session_lifetimes(reader, &point.name, protocol),
             mechanisms: mechanisms(reader, &point.name, protocol),
+            principal_rules: principal_rules(reader, &point.name, protocol),
             tls: tls(reader, &point.name, protocol),
             name: point.name,
             protocol,
@@ -341,6 +344,19 @@ fn session_lifetimes(
         Some((mechanism, Duration::from_millis(lifetime_ms)))
     });
     lifetimes.collect()
+}
+
+fn principal_rules(reader: &Reader<'_>, name: &str, protocol: SecurityProtocol) -> PrincipalRules {
+    const KEY: &str = "ssl.principal.mapping.rules";
+    let written = reader.written_for(name, KEY).filter(|_| protocol.tls());
+    let Some((key, text)) = written.filter(|(_, text)| text != "DEFAULT") else {
+        return PrincipalRules::default();
+    };
+    PrincipalRules::parse(&text).unwrap_or_else(|what| {
+        let fix = "for example RULE:^CN=(.*?),.*$/$1/L,DEFAULT";
+        reader.problem(reader.origin(&key), &key, what, fix);
+        PrincipalRules::default()
+    })
 }
 
 fn tls(reader: &Reader<'_>, name: &str, protocol: SecurityProtocol) -> Option<TlsSettings> {

@@ -109,7 +109,7 @@ async fn handshake(
     let accepting = TlsAcceptor::from(server).accept(far);
     let (accepted, _connected) = tokio::join!(accepting, connecting);
     match accepted {
-        Ok(stream) => Ok(principal(stream.get_ref().1)),
+        Ok(stream) => Ok(principal(stream.get_ref().1, &PrincipalRules::default()).unwrap()),
         Err(error) => Err(diagnose::tls_evidence(&error)),
     }
 }

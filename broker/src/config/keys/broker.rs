@@ -154,6 +154,17 @@ const TLS: &[Key] = &[
     )
     .scope(Scope::Listener)
     .default("none"),
+    Key::new(
+        "ssl.principal.mapping.rules",
+        Kind::Text,
+        "How a client certificate's name becomes a user's name.",
+    )
+    .scope(Scope::Listener)
+    .default("DEFAULT")
+    .long(
+        "RULE:pattern/replacement/[L|U] and DEFAULT, divided by commas; the first that fits \
+               counts, and who fits none is not let in. DEFAULT is the whole name.",
+    ),
     Key::new("ssl.enabled.protocols", Kind::List, "TLS versions offered: TLSv1.2, TLSv1.3.")
         .scope(Scope::Listener)
         .default("TLSv1.2,TLSv1.3"),

@@ -154,7 +154,6 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("ssl.trustmanager.algorithm", NoEffect(JAVA)),
     ("ssl.secure.random.implementation", NoEffect(JAVA)),
     ("ssl.endpoint.identification.algorithm", NoEffect(CLIENT)),
-    ("ssl.principal.mapping.rules", NoEffect("a certificate's whole name is the user's name")),
     ("ssl.allow.dn.changes", NoEffect("a changed certificate is read at the next start")),
     ("ssl.allow.san.changes", NoEffect("a changed certificate is read at the next start")),
     ("security.protocol", NoEffect(CLIENT)),
