@@ -25,7 +25,9 @@ use crate::acl::{Access, Rule};
 use crate::auth::Users;
 use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
-use crate::group::coordinator::{GroupCoordinator, OffsetsLog};
+use crate::group::consumer::assignor::Assignor;
+use crate::group::consumer::{ConsumerSettings, MigrationPolicy};
+use crate::group::coordinator::{GroupCoordinator, MemberTimeouts, OffsetsLog, Surroundings};
 use crate::group::{self, GroupSettings};
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::producer_ids::ProducerIds;
@@ -182,7 +184,19 @@ impl Core {
         let offsets = Arc::new(OffsetsPartitions::of(&topics)?);
         let config = configs.current();
         let settings = group_settings(&config);
-        let groups = GroupCoordinator::new(offsets.clone(), settings, group::system_clock());
+        let asked = configs.clone();
+        let surroundings = Surroundings {
+            topics: topics.clone(),
+            timeouts: Box::new(move |group| {
+                let own = asked.group(group);
+                MemberTimeouts {
+                    session_ms: own.consumer_session_timeout_ms,
+                    heartbeat_ms: own.consumer_heartbeat_interval_ms,
+                }
+            }),
+        };
+        let clock = group::system_clock();
+        let groups = GroupCoordinator::new(offsets.clone(), settings, surroundings, clock);
         groups.load(offsets.records(&opening.log)?);
         let share = share_coordinator(&state, &groups, &configs);
         let topic = |id: PartitionId| topics.by_id(id.topic_id)?.partition(id.partition).cloned();
@@ -571,6 +585,21 @@ fn group_settings(config: &Config) -> GroupSettings {
         offsets_retention_ms: groups.offsets_retention_ms,
         offsets_retention_check_interval_ms: groups.offsets_check_interval_ms,
         offset_metadata_bytes_max: groups.offset_metadata_bytes_max,
+        consumer: consumer_settings(config),
+    }
+}
+
+fn consumer_settings(config: &Config) -> ConsumerSettings {
+    let consumer = &config.groups.consumer;
+    let mut assignors = consumer
+        .assignors
+        .iter()
+        .map(|name| Assignor::ALL.into_iter().find(|assignor| assignor.name() == name));
+    ConsumerSettings {
+        size_max: consumer.members_max,
+        classic_size_max: config.groups.members_max,
+        assignors: std::array::from_fn(|_| assignors.next().flatten()),
+        migration: MigrationPolicy { upgrade: consumer.upgrade, downgrade: consumer.downgrade },
     }
 }
 

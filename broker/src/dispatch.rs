@@ -207,6 +207,7 @@ pub(crate) const APIS: &[Api] = &[
         left_out = &["replicas can only stay where they are: there is one broker"]
     ),
     api!(list_partition_reassignments::ListPartitionReassignmentsRequest, 0..=0),
+    api!(offset_delete::OffsetDeleteRequest, 0..=0),
     api!(describe_client_quotas::DescribeClientQuotasRequest, 0..=1),
     api!(
         alter_client_quotas::AlterClientQuotasRequest,
@@ -228,6 +229,8 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_producers::DescribeProducersRequest, 0..=0),
     api!(describe_transactions::DescribeTransactionsRequest, 0..=0),
     api!(list_transactions::ListTransactionsRequest, 0..=2),
+    api!(consumer_group_heartbeat::ConsumerGroupHeartbeatRequest, 0..=1),
+    api!(consumer_group_describe::ConsumerGroupDescribeRequest, 0..=1),
     api!(get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest, 0..=0),
     api!(push_telemetry::PushTelemetryRequest, 0..=0, left_out = &["histograms are passed over"]),
     api!(list_config_resources::ListConfigResourcesRequest, 0..=1),

@@ -4,6 +4,7 @@
 //! snapshot in its place, which shares the partitions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use kafka_protocol::ResponseError;
@@ -11,6 +12,7 @@ use odradek_log::PartitionSettings;
 use uuid::Uuid;
 
 use crate::config::TopicSettings;
+use crate::group::consumer::{TopicShape, TopicSource};
 use crate::limits;
 use crate::partition::Partition;
 
@@ -71,6 +73,8 @@ struct Maps {
 #[derive(Default)]
 pub(crate) struct Topics {
     maps: RwLock<Maps>,
+    /// Counts changes; grows under the lock, so whoever reads it first sees what it promises.
+    version: AtomicU64,
 }
 
 impl Topics {
@@ -100,12 +104,14 @@ impl Topics {
         let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         maps.by_id.insert(topic.id, topic.clone());
         maps.by_name.insert(topic.name.clone(), topic);
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn remove(&self, topic: &Topic) {
         let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         maps.by_id.remove(&topic.id);
         maps.by_name.remove(&topic.name);
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A topic whose name differs only by `.` and `_` would share metric names with this one
@@ -114,6 +120,27 @@ impl Topics {
         let folded = name.replace('.', "_");
         let maps = self.read();
         maps.by_name.keys().find(|n| n.replace('.', "_") == folded && ***n != *name).cloned()
+    }
+}
+
+impl TopicSource for Topics {
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn shape(&self, name: &str) -> Option<TopicShape> {
+        let maps = self.read();
+        let topic = maps.by_name.get(name)?;
+        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        Some(TopicShape { id: topic.id, partitions })
+    }
+
+    fn name_of(&self, id: Uuid) -> Option<Arc<str>> {
+        self.read().by_id.get(&id).map(|topic| topic.name.clone())
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.read().by_name.keys().cloned().collect()
     }
 }
 

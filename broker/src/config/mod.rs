@@ -6,6 +6,7 @@
 //! files are read when a listener opens (`tls`). Passwords are [`Secret`]s and are never printed.
 
 pub mod client_metrics;
+pub mod consumer_groups;
 pub mod describe;
 pub mod dynamic;
 pub mod group;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use crate::transaction::TransactionSettings;
 pub use client_metrics::Subscription;
+pub use consumer_groups::ConsumerGroupSettings;
 pub use dynamic::{Levels, Overrides};
 pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
@@ -89,6 +91,7 @@ pub struct GroupSettings {
     pub share_sessions_max: usize,
     /// What holds for a group unless it says otherwise, and what it may say.
     pub defaults: GroupDefaults,
+    pub consumer: ConsumerGroupSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -332,6 +335,7 @@ fn groups(reader: &Reader<'_>) -> GroupSettings {
         share_size_max: reader.number("group.share.max.size"),
         share_sessions_max: reader.number("group.share.max.share.sessions"),
         defaults: group::defaults(reader),
+        consumer: consumer_groups::resolve(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
         let origin = reader.origin(min).or(reader.origin(max));

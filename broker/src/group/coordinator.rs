@@ -4,7 +4,10 @@
 //! machine, and ends before any await. What takes time (the log) goes through a queue in each
 //! group, emptied by one task while there is something in it ([`writes`]).
 
+mod kinds;
+mod offset_deletion;
 mod offsets;
+mod routes;
 mod share_names;
 mod timers;
 mod writes;
@@ -19,13 +22,18 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::codec::RecordError;
+use super::consumer::{self, TopicSource};
 use super::exchange::{
-    Caller, CommittedOffset, Description, GroupLine, Join, JoinReply, LeaveReply, Leaving, Left,
-    NO_MEMBER_ID, Sync, SyncReply,
+    Caller, CommittedOffset, ConsumerDescription, Description, GroupKind, GroupLine, Join,
+    JoinReply, LeaveReply, Leaving, Left, MemberHeartbeat, MemberReply, NO_MEMBER_ID, Refusal,
+    Reply, Sync, SyncReply, Waiter,
 };
-use super::machine::{self, Effect, Event, Group, Reply, Waiter};
-use super::records::{self, GroupMetadata, Key, RecordError};
+use super::machine::{Group, Ticket};
+use super::records::{self, Key};
 use super::{Clock, GROUPS_MAX, GroupSettings, Now};
+use kinds::Kind;
+use routes::Asked;
 use writes::Write;
 
 /// Where groups are written: `__consumer_offsets`.
@@ -43,11 +51,33 @@ pub(crate) trait OffsetsLog: Send + std::marker::Sync {
 /// The longest group id: texts of `__consumer_offsets` have a length of 15 bits.
 const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
 
-type Place = (String, i32);
+pub(crate) type Place = (String, i32);
+
+/// What members of the consumer protocol are told, and held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberTimeouts {
+    pub session_ms: i32,
+    pub heartbeat_ms: i32,
+}
+
+/// What the coordinator asks the rest of the broker.
+pub(crate) struct Surroundings {
+    pub topics: Arc<dyn TopicSource>,
+    /// Of a group, by its configuration of now.
+    pub timeouts: Box<dyn Fn(&str) -> MemberTimeouts + Send + std::marker::Sync>,
+}
 
 /// One group with everything that belongs to it.
 struct Slot {
-    machine: Group,
+    kind: Kind,
+    /// The group's records of the consumer protocol, as far as they are durable: what is shown, and
+    /// what it is made from again if a write fails.
+    durable: consumer::Image,
+    /// Decisions of the consumer protocol that are queued or being written: an answer that rests on
+    /// one of them waits for it.
+    undurable: usize,
+    /// For the next classic group of this name: see `Group::from_seed`.
+    next_ticket: Ticket,
     offsets: BTreeMap<Place, CommittedOffset>,
     queue: VecDeque<Write>,
     /// A task is emptying the queue.
@@ -59,9 +89,12 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(machine: Group) -> Self {
+    fn new(kind: Kind) -> Self {
         Self {
-            machine,
+            kind,
+            durable: consumer::Image::default(),
+            undurable: 0,
+            next_ticket: 0,
             offsets: BTreeMap::new(),
             queue: VecDeque::new(),
             writing: false,
@@ -71,7 +104,7 @@ impl Slot {
     }
 
     fn is_blank(&self) -> bool {
-        self.machine.is_blank() && self.offsets.is_empty() && self.queue.is_empty() && !self.writing
+        self.kind.is_blank() && self.offsets.is_empty() && self.queue.is_empty() && !self.writing
     }
 }
 
@@ -92,6 +125,7 @@ pub(crate) struct GroupCoordinator {
     state: Mutex<State>,
     log: Arc<dyn OffsetsLog>,
     settings: GroupSettings,
+    surroundings: Surroundings,
     clock: Clock,
     /// The earliest timer may have changed, or the coordinator is gone.
     timers_changed: Arc<Notify>,
@@ -101,10 +135,12 @@ impl GroupCoordinator {
     pub(crate) fn new(
         log: Arc<dyn OffsetsLog>,
         settings: GroupSettings,
+        surroundings: Surroundings,
         clock: Clock,
     ) -> Arc<Self> {
         let timers_changed = Arc::new(Notify::new());
-        Arc::new(Self { state: Mutex::default(), log, settings, clock, timers_changed })
+        let state = Mutex::default();
+        Arc::new(Self { state, log, settings, surroundings, clock, timers_changed })
     }
 
     /// Takes in the latest value of each key of `__consumer_offsets`, in any order. Before `start`.
@@ -114,13 +150,14 @@ impl GroupCoordinator {
         let mut skipped = 0_usize;
         for (key, value) in loaded {
             if let Err(error) = self.load_one(&mut guard, &key, &value, now) {
-                // The keys of newer group protocols land here too: nothing to worry about.
+                // The keys of other group protocols land here too: nothing to worry about.
                 debug!(%error, "a record of __consumer_offsets was skipped");
                 skipped += 1;
             }
         }
         let names: Vec<String> = guard.groups.keys().cloned().collect();
         for name in &names {
+            self.wake_consumer_group(&mut guard, name, now);
             guard.schedule(name);
         }
         if !names.is_empty() || skipped > 0 {
@@ -144,7 +181,12 @@ impl GroupCoordinator {
             Key::Group { group } => {
                 let record = records::parse_group_value(value)?;
                 let slot = self.slot(state, &group);
-                slot.machine = Group::from_record(self.settings, record, now);
+                slot.kind = Kind::classic(Group::from_record(self.settings, record, now));
+            }
+            Key::Consumer(key) => {
+                if let Some(record) = consumer::records::parse(key.part, value)? {
+                    self.slot(state, &key.group).durable.apply(&record);
+                }
             }
         }
         Ok(())
@@ -168,9 +210,8 @@ impl GroupCoordinator {
         let creates = join.member_id == NO_MEMBER_ID;
         let name = join.instance_id.as_deref().unwrap_or(&join.client_id);
         let fresh_member_id = format!("{name}-{}", Uuid::new_v4());
-        let join = Box::new(join);
-        let event = |waiter| Event::Join { waiter, join, fresh_member_id };
-        match self.ask(group, creates, event).await {
+        let asked = Asked::Join(Box::new(join), fresh_member_id);
+        match self.ask(group, creates, asked).await {
             Some(Reply::Join(reply)) => reply,
             Some(_) => refused(ResponseError::UnknownServerError),
             None if creates || self.exists(group) => {
@@ -187,7 +228,7 @@ impl GroupCoordinator {
         if !self.exists(group) {
             return SyncReply::refused(ResponseError::UnknownMemberId);
         }
-        match self.ask(group, false, |waiter| Event::Sync { waiter, sync }).await {
+        match self.ask(group, false, Asked::Sync(sync)).await {
             Some(Reply::Sync(reply)) => reply,
             _ => SyncReply::refused(ResponseError::CoordinatorNotAvailable),
         }
@@ -204,7 +245,7 @@ impl GroupCoordinator {
         if !self.exists(group) {
             return Err(ResponseError::UnknownMemberId);
         }
-        match self.ask(group, false, |waiter| Event::Heartbeat { waiter, caller }).await {
+        match self.ask(group, false, Asked::Heartbeat(caller)).await {
             Some(Reply::Heartbeat(result)) => result,
             _ => Err(ResponseError::CoordinatorNotAvailable),
         }
@@ -222,7 +263,7 @@ impl GroupCoordinator {
             });
             return Ok(unknown.collect());
         }
-        match self.ask(group, false, |waiter| Event::Leave { waiter, leaving }).await {
+        match self.ask(group, false, Asked::Leave(leaving)).await {
             Some(Reply::Leave(reply)) => reply,
             _ => Err(ResponseError::CoordinatorNotAvailable),
         }
@@ -233,27 +274,64 @@ impl GroupCoordinator {
         if !self.exists(group) {
             return Err(ResponseError::GroupIdNotFound);
         }
-        match self.ask(group, false, |waiter| Event::Delete { waiter }).await {
+        match self.ask(group, false, Asked::Delete).await {
             Some(Reply::Delete(result)) => result,
             _ => Err(ResponseError::CoordinatorNotAvailable),
+        }
+    }
+
+    /// ConsumerGroupHeartbeat. `sees`: the topics that whoever speaks may know of.
+    pub(crate) async fn member_heartbeat(
+        self: &Arc<Self>,
+        group: &str,
+        heartbeat: MemberHeartbeat,
+        sees: &(dyn Fn(&str) -> bool + Send + std::marker::Sync),
+    ) -> Result<MemberReply, Refusal> {
+        if group.len() > GROUP_ID_BYTES_MAX {
+            return Err(ResponseError::InvalidGroupId.into());
+        }
+        if let Some(assignor) = &heartbeat.assignor {
+            self.settings.consumer.check_assignor(assignor)?;
+        }
+        if self.is_share_group(group) {
+            let why = format!("Group {group} is not a consumer group.");
+            return Err(Refusal::new(ResponseError::GroupIdNotFound, why));
+        }
+        let asked = Asked::Member(Box::new(heartbeat));
+        match self.ask_seeing(group, true, asked, sees).await {
+            Some(Reply::Member(reply)) => reply,
+            _ => Err(ResponseError::CoordinatorNotAvailable.into()),
         }
     }
 
     /// All groups, by name, with state and number of members.
     pub(crate) fn list(&self) -> Vec<GroupLine> {
         let state = self.lock();
-        let lines = state.groups.iter().map(|(group, slot)| GroupLine {
-            group: group.clone(),
-            state: slot.machine.state().name(),
-            protocol_type: slot.machine.protocol_type().unwrap_or_default().to_owned(),
-            members: slot.machine.member_count(),
-        });
-        lines.collect()
+        state.groups.iter().filter_map(|(group, slot)| slot.line(group)).collect()
     }
 
     /// `None` for a group that does not exist.
+    pub(crate) fn kind(&self, group: &str) -> Option<GroupKind> {
+        let state = self.lock();
+        let share = || state.share_names.contains(group).then_some(GroupKind::Share);
+        let line = state.groups.get(group).and_then(|slot| slot.line(group));
+        line.map(|line| line.kind).or_else(share)
+    }
+
+    /// `None` for a classic group that does not exist.
     pub(crate) fn describe(&self, group: &str) -> Option<Description> {
-        Some(self.lock().groups.get(group)?.machine.describe())
+        match &self.lock().groups.get(group)?.kind {
+            Kind::Classic(machine) => Some(machine.describe()),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    /// `None` for a group of the consumer protocol that does not exist.
+    pub(crate) fn describe_consumer(&self, group: &str) -> Option<ConsumerDescription> {
+        let state = self.lock();
+        let slot = state.groups.get(group)?;
+        let shown = matches!(slot.kind, Kind::Consumer(_)) && slot.durable.exists();
+        shown.then(|| slot.durable.describe(&self.settings.consumer))
     }
 
     fn exists(&self, group: &str) -> bool {
@@ -274,13 +352,18 @@ impl GroupCoordinator {
         self.timers_changed.notify_one();
     }
 
-    /// Gives the event to the group and waits for its answer. `None`: no such group, or the answer
+    async fn ask(self: &Arc<Self>, group: &str, creates: bool, asked: Asked) -> Option<Reply> {
+        self.ask_seeing(group, creates, asked, &|_| true).await
+    }
+
+    /// Gives the request to the group and waits for its answer. `None`: no such group, or the answer
     /// will never come, because the log ended and took the coordinator with it.
-    async fn ask(
+    async fn ask_seeing(
         self: &Arc<Self>,
         group: &str,
         creates: bool,
-        event: impl FnOnce(Waiter) -> Event,
+        asked: Asked,
+        sees: &(dyn Fn(&str) -> bool + Send + std::marker::Sync),
     ) -> Option<Reply> {
         let answer = {
             let mut state = self.lock();
@@ -301,53 +384,18 @@ impl GroupCoordinator {
             state.next_waiter += 1;
             let (sender, answer) = oneshot::channel();
             state.waiters.insert(waiter, sender);
-            self.step(&mut state, group, event(waiter));
+            self.route(&mut state, group, waiter, asked, sees);
             answer
         };
         answer.await.ok()
     }
 
-    /// One step of a group's machine, and what it asks for.
-    fn step(self: &Arc<Self>, state: &mut State, group: &str, event: Event) {
-        if state.closed {
-            return;
-        }
-        let now = (self.clock)();
-        let Some(slot) = state.groups.get_mut(group) else { return };
-        for effect in machine::step(&mut slot.machine, event, now) {
-            match effect {
-                Effect::Reply(waiter, reply) => {
-                    if let Some(sender) = state.waiters.remove(&waiter) {
-                        // Nobody listens any more: the client is gone, and its session will end.
-                        let _ = sender.send(reply);
-                    }
-                }
-                Effect::Write { ticket, record } => slot.queue.push_back(match record {
-                    Some(record) => Write::Group { ticket, record: encode(group, &record) },
-                    None => Write::Tombstone { ticket },
-                }),
-                // Ids hold what clients call themselves: no line of the log is theirs to forge.
-                Effect::Note(note) => {
-                    info!(group, "{}", note.replace(|c: char| c.is_control(), "?"));
-                }
-            }
-        }
-        self.begin_writing(group, slot);
-        if slot.is_blank() {
-            state.forget(group);
-        } else {
-            let earliest = state.due.first().map(|(due_ms, _)| *due_ms);
-            state.schedule(group);
-            if state.due.first().map(|(due_ms, _)| *due_ms) != earliest {
-                self.timers_changed.notify_one();
-            }
-        }
-    }
-
     fn slot<'a>(&self, state: &'a mut State, group: &str) -> &'a mut Slot {
         // Two look-ups, because an entry needs an owned key and groups mostly exist.
         if !state.groups.contains_key(group) {
-            state.groups.insert(group.to_owned(), Slot::new(Group::new(self.settings)));
+            state
+                .groups
+                .insert(group.to_owned(), Slot::new(Kind::classic(Group::new(self.settings))));
         }
         state.groups.get_mut(group).expect("inserted above if it was missing")
     }
@@ -361,7 +409,7 @@ impl GroupCoordinator {
 impl State {
     fn schedule(&mut self, group: &str) {
         let Some(slot) = self.groups.get_mut(group) else { return };
-        let due_ms = slot.machine.due_ms();
+        let due_ms = slot.kind.due_ms();
         if due_ms == slot.due_ms {
             return;
         }
@@ -387,10 +435,7 @@ impl Drop for GroupCoordinator {
     }
 }
 
-fn encode(group: &str, record: &GroupMetadata) -> (Bytes, Option<Bytes>) {
-    let key = Key::Group { group: group.to_owned() };
-    (key.to_bytes(), Some(records::group_value(record)))
-}
-
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

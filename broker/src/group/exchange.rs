@@ -1,8 +1,29 @@
 //! What goes into a group and what comes out of it, as plain values: the handlers translate between
 //! these and the wire, so that no wire version reaches the machine.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use uuid::Uuid;
+
+/// Partitions by topic id; never an empty set.
+pub(crate) type Assignment = BTreeMap<Uuid, BTreeSet<i32>>;
+
+/// Names the request that waits for an answer.
+pub(crate) type Waiter = u64;
+
+/// The answer to a request, whichever machine gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Join(JoinReply),
+    Sync(SyncReply),
+    Heartbeat(Result<(), ResponseError>),
+    Leave(LeaveReply),
+    Delete(Result<(), ResponseError>),
+    Member(Result<MemberReply, Refusal>),
+}
 
 /// The member id and generation that a request without them carries.
 pub(crate) const NO_MEMBER_ID: &str = "";
@@ -144,18 +165,118 @@ pub(crate) struct CommittedOffset {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Commit {
     pub caller: Caller,
-    /// The request has version 9 or above: an unknown group is then GROUP_ID_NOT_FOUND.
+    /// The request has version 9 or above: an unknown group is then GROUP_ID_NOT_FOUND, and
+    /// members of the consumer protocol may commit.
     pub names_unknown_group: bool,
     /// Versions 2 to 4 may bring a retention time of their own.
     pub retention_time_ms: Option<i64>,
     pub offsets: Vec<NewOffset>,
 }
 
+/// Member epochs that mean something else (KIP-848).
+pub(crate) const JOINS: i32 = 0;
+pub(crate) const LEAVES: i32 = -1;
+/// A static member goes, and will come back before its session ends.
+pub(crate) const LEAVES_FOR_NOW: i32 = -2;
+
+/// ConsumerGroupHeartbeat: `None` where the member has nothing new to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct MemberHeartbeat {
+    pub member_id: String,
+    pub epoch: i32,
+    pub instance_id: Option<String>,
+    pub rack_id: Option<String>,
+    pub rebalance_timeout_ms: Option<i32>,
+    pub topics: Option<BTreeSet<String>>,
+    /// A regular expression over whole topic names; empty takes the subscription back.
+    pub pattern: Option<String>,
+    pub assignor: Option<String>,
+    /// What the member reads now.
+    pub owned: Option<Assignment>,
+    pub client_id: String,
+    pub client_host: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberReply {
+    pub member_id: String,
+    pub epoch: i32,
+    pub heartbeat_interval_ms: i32,
+    /// What the member may read from now on; `None`: as before.
+    pub assignment: Option<Assignment>,
+}
+
+/// An error with the sentence that clients show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub error: ResponseError,
+    pub why: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(error: ResponseError, why: impl Into<String>) -> Self {
+        Self { error, why: Some(why.into()) }
+    }
+}
+
+impl From<ResponseError> for Refusal {
+    fn from(error: ResponseError) -> Self {
+        Self { error, why: None }
+    }
+}
+
+/// A group of the consumer protocol, as ConsumerGroupDescribe shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerDescription {
+    pub state: &'static str,
+    pub epoch: i32,
+    pub assignment_epoch: i32,
+    pub assignor: &'static str,
+    pub members: Vec<DescribedConsumer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DescribedConsumer {
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub rack_id: Option<String>,
+    pub epoch: i32,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: BTreeSet<String>,
+    pub pattern: Option<String>,
+    pub assigned: Arc<Assignment>,
+    pub target: Arc<Assignment>,
+    /// It speaks JoinGroup and SyncGroup.
+    pub classic: bool,
+}
+
+/// The protocol that a group's members speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupKind {
+    Classic,
+    Consumer,
+    Share,
+}
+
+impl GroupKind {
+    /// Kafka's word in ListGroups.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+        }
+    }
+}
+
 /// One line of a list of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupLine {
     pub group: String,
-    /// Kafka's word: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead.
+    pub kind: GroupKind,
+    /// Kafka's word: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead; Assigning,
+    /// Reconciling.
     pub state: &'static str,
     /// Empty for a group that only ever committed offsets.
     pub protocol_type: String,

@@ -29,6 +29,7 @@
 //!
 //! It never reads a clock, never draws an id (a fresh one comes with each join), never logs.
 
+mod convert;
 mod join;
 mod leave;
 mod rebalance;
@@ -40,16 +41,13 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::exchange::{
-    Caller, DescribedMember, Description, Join, JoinReply, LeaveReply, Leaving, NO_MEMBER_ID,
-    Protocol, Sync, SyncReply,
+    Caller, DescribedMember, Description, Join, Leaving, NO_MEMBER_ID, Protocol, Sync,
 };
+pub(crate) use super::exchange::{Reply, Waiter};
 use super::records::{self, GroupMetadata, MemberMetadata};
 use super::{GroupSettings, Now};
 
 pub(crate) use sync::to_group_error;
-
-/// Names the request that waits for an answer.
-pub(crate) type Waiter = u64;
 
 /// Names a write that was asked for.
 pub(crate) type Ticket = u64;
@@ -103,17 +101,12 @@ pub(crate) enum Event {
         ticket: Ticket,
         result: Result<(), ResponseError>,
     },
+    /// The group comes from the consumer protocol, or could not go to it: all join again.
+    Interrupted {
+        why: &'static str,
+    },
     /// Time has passed.
     Tick,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    Join(JoinReply),
-    Sync(SyncReply),
-    Heartbeat(Result<(), ResponseError>),
-    Leave(LeaveReply),
-    Delete(Result<(), ResponseError>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +227,7 @@ pub(crate) fn step(group: &mut Group, event: Event, now: Now) -> Vec<Effect> {
         Event::Leave { waiter, leaving } => step.leave(waiter, leaving),
         Event::Delete { waiter } => step.delete(waiter),
         Event::Written { ticket, result } => step.written(ticket, result),
+        Event::Interrupted { why } => step.interrupted(why),
         Event::Tick => step.tick(),
     }
     let effects = step.effects;

@@ -5,18 +5,24 @@
 //!   await; runs the timers, answers waiters, writes to `__consumer_offsets`.
 //! - [`machine`]: one classic group as a pure function of events and time. Owns no clock, no lock,
 //!   no I/O, no randomness.
+//! - [`consumer`]: one group of the consumer protocol (KIP-848), in the same way, and the conversion
+//!   of one kind into the other.
 //! - [`records`]: Kafka's own format of `__consumer_offsets`, so that Kafka's tools read it.
 //!
 //! Invariants of the driver (those of the machine are in its header):
 //! - D1. A reply that says "committed" follows the durable write; a committed offset is visible
 //!   only after that write.
 //! - D2. Writes of one group reach the log in the order in which they were decided, and memory
-//!   changes in the same order: each group has one queue and at most one append under way.
+//!   changes in the same order: each group has one queue and at most one append under way. What a
+//!   consumer group decides holds in memory at once, and is told to nobody before it is durable; if
+//!   the write fails, the group is made again from what is.
 //! - D3. Every waiter is answered once: by the machine, or by the drop of its sender, which reads
 //!   as COORDINATOR_NOT_AVAILABLE.
 //! - D4. Sessions run on a clock that never jumps; only what is stored (commit times, the time a
 //!   group became empty) is wall time. A home server that sets its clock after boot expires nobody.
 
+mod codec;
+pub(crate) mod consumer;
 pub(crate) mod coordinator;
 pub(crate) mod exchange;
 pub(crate) mod machine;
@@ -42,6 +48,7 @@ pub(crate) struct GroupSettings {
     pub offsets_retention_check_interval_ms: i64,
     /// `offset.metadata.max.bytes`
     pub offset_metadata_bytes_max: usize,
+    pub consumer: consumer::ConsumerSettings,
 }
 
 impl Default for GroupSettings {
@@ -54,6 +61,7 @@ impl Default for GroupSettings {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_bytes_max: 4_096,
+            consumer: consumer::ConsumerSettings::default(),
         }
     }
 }

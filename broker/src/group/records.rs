@@ -11,11 +11,17 @@
 //!
 //! Version 3 is what Kafka wrote for years, and what every Kafka since 2.3 reads; 4.3 writes
 //! offsets in version 4, which the tools of 3.4.0 cannot read. Kafka chooses 1 in the same case as
-//! we do. Keys of other versions (the new group protocols) are skipped, as Kafka skips unknown
-//! ones.
+//! we do. The keys of consumer groups are in `consumer/records.rs`; those of other versions (share
+//! and streams groups) are skipped, as Kafka skips unknown ones.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
+use super::codec::{
+    Parsed, RecordError, put_blob, put_nullable_text, put_text, skip_tagged_fields, take_blob,
+    take_compact_blob, take_compact_text, take_i16, take_i32, take_i64, take_nullable_text,
+    take_text, take_varint,
+};
+use super::consumer::records as consumer;
 use super::exchange::CommittedOffset;
 
 const OFFSET_KEY_VERSION: i16 = 1;
@@ -27,8 +33,16 @@ const VALUE_VERSION_MAX: i16 = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
-    Offset { group: String, topic: String, partition: i32 },
-    Group { group: String },
+    Offset {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    Group {
+        group: String,
+    },
+    /// One of those of a group of the consumer protocol, which have schemas of their own.
+    Consumer(consumer::Key),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,21 +69,6 @@ pub(crate) struct MemberMetadata {
     pub assignment: Bytes,
 }
 
-/// Why the bytes are not a record of this format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RecordError {
-    #[error("the record ends early")]
-    Truncated,
-    #[error("version {0} is not known")]
-    UnknownVersion(i16),
-    #[error("a length is negative or too large")]
-    BadLength,
-    #[error("a text is not UTF-8")]
-    NotText,
-}
-
-type Parsed<T> = Result<T, RecordError>;
-
 impl Key {
     pub(crate) fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::new();
@@ -84,6 +83,7 @@ impl Key {
                 out.put_i16(GROUP_KEY_VERSION);
                 put_text(&mut out, group);
             }
+            Self::Consumer(key) => return key.to_bytes(),
         }
         out.freeze()
     }
@@ -97,7 +97,7 @@ impl Key {
                 partition: take_i32(&mut input)?,
             }),
             GROUP_KEY_VERSION => Ok(Self::Group { group: take_text(&mut input)? }),
-            version => Err(RecordError::UnknownVersion(version)),
+            version => consumer::Key::parse(version, &mut input).map(Self::Consumer),
         }
     }
 }
@@ -246,34 +246,6 @@ pub(crate) fn subscribed_topics(metadata: &Bytes) -> Option<Vec<String>> {
     (0..count).map(|_| take_text(&mut input).ok()).collect()
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
-    let bytes = cut_to_text_max(text).as_bytes();
-    out.put_i16(i16::try_from(bytes.len()).expect("cut to the longest text of the format"));
-    out.put_slice(bytes);
-}
-
-/// Texts of this format have a length of 15 bits, as they had in every request that brings them; a
-/// longer one can only come from the in-process client, and is cut at a character.
-fn cut_to_text_max(text: &str) -> &str {
-    let mut end = text.len().min(i16::MAX as usize);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-fn put_nullable_text(out: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => put_text(out, text),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_blob(out: &mut BytesMut, blob: &Bytes) {
-    out.put_i32(i32::try_from(blob.len()).expect("a blob came in a frame of less than 2 GiB"));
-    out.put_slice(blob);
-}
-
 fn take_version(input: &mut Bytes) -> Parsed<i16> {
     match take_i16(input)? {
         version @ 0..=VALUE_VERSION_MAX => Ok(version),
@@ -281,85 +253,8 @@ fn take_version(input: &mut Bytes) -> Parsed<i16> {
     }
 }
 
-fn take_i16(input: &mut Bytes) -> Parsed<i16> {
-    input.try_get_i16().map_err(|_| RecordError::Truncated)
-}
-
-fn take_i32(input: &mut Bytes) -> Parsed<i32> {
-    input.try_get_i32().map_err(|_| RecordError::Truncated)
-}
-
-fn take_i64(input: &mut Bytes) -> Parsed<i64> {
-    input.try_get_i64().map_err(|_| RecordError::Truncated)
-}
-
-fn take_text(input: &mut Bytes) -> Parsed<String> {
-    take_nullable_text(input)?.ok_or(RecordError::BadLength)
-}
-
-fn take_nullable_text(input: &mut Bytes) -> Parsed<Option<String>> {
-    match take_i16(input)? {
-        -1 => Ok(None),
-        length => {
-            let length = usize::try_from(length).map_err(|_| RecordError::BadLength)?;
-            to_text(take_bytes(input, length)?).map(Some)
-        }
-    }
-}
-
-fn take_compact_text(input: &mut Bytes) -> Parsed<Option<String>> {
-    match take_varint(input)?.checked_sub(1) {
-        None => Ok(None),
-        Some(length) => to_text(take_bytes(input, to_length(length)?)?).map(Some),
-    }
-}
-
-fn take_blob(input: &mut Bytes) -> Parsed<Bytes> {
-    let length = usize::try_from(take_i32(input)?).map_err(|_| RecordError::BadLength)?;
-    take_bytes(input, length)
-}
-
-fn take_compact_blob(input: &mut Bytes) -> Parsed<Bytes> {
-    let length = take_varint(input)?.checked_sub(1).ok_or(RecordError::BadLength)?;
-    take_bytes(input, to_length(length)?)
-}
-
-fn skip_tagged_fields(input: &mut Bytes) -> Parsed<()> {
-    for _ in 0..take_varint(input)? {
-        take_varint(input)?;
-        let length = to_length(take_varint(input)?)?;
-        take_bytes(input, length)?;
-    }
-    Ok(())
-}
-
-fn take_varint(input: &mut Bytes) -> Parsed<u32> {
-    let mut value = 0_u64;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = input.try_get_u8().map_err(|_| RecordError::Truncated)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return u32::try_from(value).map_err(|_| RecordError::BadLength);
-        }
-    }
-    Err(RecordError::BadLength)
-}
-
-fn to_length(length: u32) -> Parsed<usize> {
-    usize::try_from(length).map_err(|_| RecordError::BadLength)
-}
-
-/// Copies, so that a few bytes do not hold on to the whole record batch they came in.
-fn take_bytes(input: &mut Bytes, length: usize) -> Parsed<Bytes> {
-    if input.len() < length {
-        return Err(RecordError::Truncated);
-    }
-    Ok(Bytes::copy_from_slice(&input.split_to(length)))
-}
-
-fn to_text(bytes: Bytes) -> Parsed<String> {
-    String::from_utf8(bytes.into()).map_err(|_| RecordError::NotText)
-}
+#[cfg(test)]
+pub(crate) use tests::fixtures;
 
 #[cfg(test)]
 #[path = "records_test.rs"]

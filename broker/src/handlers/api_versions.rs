@@ -55,6 +55,7 @@ struct Feature {
 
 /// By name; with Kafka 4.1's ranges.
 const FEATURES: &[Feature] = &[
+    Feature { name: "group.version", oldest: 0, newest: 1, finalized: 1 },
     Feature { name: "share.version", oldest: 0, newest: 1, finalized: 1 },
     Feature { name: "transaction.version", oldest: 0, newest: 2, finalized: 2 },
 ];

@@ -4,7 +4,8 @@
 //!   they belong to no assignment.
 //! - Needs Describe on each group, else GROUP_AUTHORIZATION_FAILED.
 //! - v3 (KIP-430): authorised operations; v4 (KIP-345): instance ids; v5: flexible. A group that
-//!   does not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too.
+//!   does not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too. So is one of the
+//!   consumer protocol: that has ConsumerGroupDescribe.
 //!
 //! Left out: nothing.
 
@@ -41,7 +42,11 @@ pub(crate) async fn handle(
 
 fn describe(context: &Context, group: GroupId) -> DescribedGroup {
     let Some(found) = context.core.groups.describe(&group) else {
-        let why = format!("Group {} not found.", group.as_str());
+        let name = group.as_str();
+        let why = match context.core.groups.kind(name) {
+            Some(_) => format!("Group {name} is not a classic group."),
+            None => format!("Group {name} not found."),
+        };
         let described = DescribedGroup::default()
             .with_group_id(group)
             .with_group_state(StrBytes::from_static_str("Dead"));

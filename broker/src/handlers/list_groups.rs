@@ -2,8 +2,9 @@
 //!
 //! - All groups, those that only ever committed offsets among them.
 //! - Without Describe on the cluster only the groups that the caller may describe.
-//! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types, and a filter by
-//!   them. Filters do not care about case. Types here are `classic` and `share`.
+//! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types (`classic`,
+//!   `consumer` or `share`), and a filter by them. Filters do not care about case. A group of the consumer
+//!   protocol is listed in every version, with Kafka's states for it.
 //!
 //! Left out: nothing.
 
@@ -13,29 +14,29 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::group::exchange::GroupLine;
+use crate::group::exchange::{GroupKind, GroupLine};
 use crate::handlers::Context;
-
-const CLASSIC: &str = "classic";
-const SHARE: &str = "share";
 
 pub(crate) async fn handle(
     context: &Context,
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, Close> {
     let sees_all = context.may_see(Operation::Describe, Resource::Cluster);
-    let classic = context.core.groups.list().into_iter().map(|line| (line, CLASSIC));
-    let share = context.core.share.list().into_iter().map(|line| {
-        let protocol_type = SHARE.to_owned();
-        (GroupLine { group: line.group, state: line.state, protocol_type, members: 0 }, SHARE)
+    let share = context.core.share.list().into_iter().map(|line| GroupLine {
+        group: line.group,
+        kind: GroupKind::Share,
+        state: line.state,
+        protocol_type: GroupKind::Share.name().to_owned(),
+        members: 0,
     });
-    let wanted = classic.chain(share).filter(|(line, kind)| {
+    let wanted = context.core.groups.list().into_iter().chain(share).filter(|line| {
         let seen = || context.may_see(Operation::Describe, Resource::Group(&line.group));
         (sees_all || seen())
             && passes(&request.states_filter, line.state)
-            && passes(&request.types_filter, kind)
+            && passes(&request.types_filter, line.kind.name())
     });
-    let groups = wanted.map(|(line, kind)| {
+    let groups = wanted.map(|line| {
+        let kind = line.kind.name();
         let group = ListedGroup::default()
             .with_group_id(GroupId(StrBytes::from_string(line.group)))
             .with_protocol_type(StrBytes::from_string(line.protocol_type));

@@ -8,7 +8,8 @@
 //! - v2 to v4: a retention of the client's own, after which the offset expires. v5 (KIP-211) has
 //!   none: the broker's retention counts. v6 (KIP-320): leader epochs. v7 (KIP-345): static
 //!   members. v8: flexible. v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND, before
-//!   ILLEGAL_GENERATION.
+//!   ILLEGAL_GENERATION. Members of the consumer protocol commit from v9 on, with their epoch
+//!   (STALE_MEMBER_EPOCH); before, they hear UNSUPPORTED_VERSION.
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 

@@ -7,7 +7,9 @@
 //! - v2 (KIP-88): null instead of topics asks for all; an error of the request. v5 (KIP-320):
 //!   leader epochs. v6: flexible. v7 (KIP-447): with `require_stable`, a partition for which a
 //!   transaction that is not over has an offset is UNSTABLE_OFFSET_COMMIT. v8 (KIP-709): many
-//!   groups. v9 (KIP-848): member id and epoch, which classic groups do not check.
+//!   groups. v9 (KIP-848): member id and epoch, which groups of the
+//!   consumer protocol check (STALE_MEMBER_EPOCH, and ILLEGAL_GENERATION for their members of the
+//!   classic one; UNKNOWN_MEMBER_ID).
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 
@@ -83,7 +85,11 @@ fn one_of_many(
     group: OffsetFetchRequestGroup,
     stable: bool,
 ) -> OffsetFetchResponseGroup {
-    if let Err(error) = may_describe(context, &group.group_id) {
+    let member_id = group.member_id.as_deref();
+    let epoch = group.member_epoch;
+    let admitted = may_describe(context, &group.group_id)
+        .and_then(|()| context.core.groups.admit_fetch(&group.group_id, member_id, epoch));
+    if let Err(error) = admitted {
         let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
         return response.with_error_code(error.code());
     }

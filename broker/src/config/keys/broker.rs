@@ -393,6 +393,33 @@ const GROUPS: &[Key] = &[
         .default("1000")
         .differs("2147483647", "memory is bounded"),
     Key::new(
+        "group.consumer.max.size",
+        Kind::Int { min: 1, max: INT },
+        "Members of one group of the consumer protocol.",
+    )
+    .default("1000")
+    .differs("2147483647", "memory is bounded"),
+    Key::new(
+        "group.consumer.assignors",
+        Kind::List,
+        "Who may divide partitions among members; the first is the default.",
+    )
+    .default("uniform,range")
+    .long(
+        "uniform keeps the numbers of partitions equal and moves few; range keeps the same \
+           partitions of several topics together.",
+    ),
+    Key::new(
+        "group.consumer.migration.policy",
+        Kind::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]),
+        "Which groups change their protocol while they have members.",
+    )
+    .default("bidirectional")
+    .long(
+        "A classic group of consumers is upgraded when a first member of the consumer protocol \
+           comes, and downgraded when the last one leaves. Empty groups change in any case.",
+    ),
+    Key::new(
         "offsets.retention.minutes",
         Kind::Int { min: 1, max: INT },
         "How long an empty group's offsets are kept.",

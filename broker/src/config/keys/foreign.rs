@@ -28,7 +28,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("log.cleaner.", COMPACTION),
     ("log.index.", STORE),
     ("remote.", "there is no remote storage"),
-    ("group.consumer.", "the new consumer protocol is not there yet; classic groups work"),
+    ("group.consumer.", "assignments are made, and expressions looked up, at once"),
     ("group.coordinator.", "groups are worked on by the broker's own threads"),
     ("group.share.", "share groups have one assignor, which works at once"),
     ("group.streams.", "streams groups are not there yet"),

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::super::exchange::{Caller, Commit, CommittedOffset, NewOffset};
-use super::super::machine::State as GroupState;
 use super::super::{GROUPS_MAX, machine, records};
 use super::writes::{Doomed, Write, offset_key};
 use super::{GROUP_ID_BYTES_MAX, GroupCoordinator, Place, Slot};
@@ -23,7 +22,7 @@ pub(crate) struct OffsetLine {
     pub committed: CommittedOffset,
 }
 
-type Done = oneshot::Receiver<Result<(), ResponseError>>;
+pub(super) type Done = oneshot::Receiver<Result<(), ResponseError>>;
 
 impl GroupCoordinator {
     /// Durable when it returns `Ok`; then one result for each offset, in order.
@@ -50,7 +49,7 @@ impl GroupCoordinator {
                 self.may_create(&state, &commit)?;
             }
             let slot = self.slot(&mut state, group);
-            if let Err(error) = slot.machine.admit_commit(&commit.caller, now) {
+            if let Err(error) = slot.admit_commit(&commit, now) {
                 if slot.is_blank() {
                     state.forget(group);
                 }
@@ -196,7 +195,7 @@ impl GroupCoordinator {
             return Err(ResponseError::CoordinatorNotAvailable);
         }
         match state.groups.get(group) {
-            Some(slot) => slot.machine.admit_transactional(caller),
+            Some(slot) => slot.kind.admit_transactional(caller),
             None if caller.generation < 0 => Ok(()),
             None => Err(ResponseError::IllegalGeneration),
         }
@@ -240,7 +239,12 @@ impl GroupCoordinator {
         wait_for_all(waiting).await
     }
 
-    fn drop_later(self: &Arc<Self>, group: &str, slot: &mut Slot, doomed: Doomed) -> Done {
+    pub(super) fn drop_later(
+        self: &Arc<Self>,
+        group: &str,
+        slot: &mut Slot,
+        doomed: Doomed,
+    ) -> Done {
         let (sender, done) = oneshot::channel();
         slot.queue.push_back(Write::Drop { doomed, done: sender });
         self.begin_writing(group, slot);
@@ -274,8 +278,7 @@ impl GroupCoordinator {
             let state = self.lock();
             let idle = state.groups.iter().filter(|(_, slot)| {
                 !slot.held
-                    && slot.machine.state() == GroupState::Empty
-                    && slot.machine.due_ms().is_none()
+                    && slot.kind.is_idle()
                     && slot.offsets.is_empty()
                     && slot.queue.is_empty()
                     && !slot.writing
@@ -304,26 +307,16 @@ impl NewOffset {
 }
 
 impl Slot {
-    /// KIP-211. The retention of an empty group's offsets counts from the moment when it became
-    /// empty; of a group that only commits, from each commit; of a stable consumer group, from each
-    /// commit, and only for topics that nobody in it reads any more.
+    /// KIP-211: see [`Expiry`](super::kinds::Expiry).
     fn expired(&self, now_ms: i64, retention_ms: i64) -> BTreeMap<Place, CommittedOffset> {
         if self.held {
             return BTreeMap::new();
         }
-        let state = self.machine.state();
-        let simple = self.machine.protocol_type().is_none();
-        let subscribed = match state {
-            GroupState::Empty => Some(BTreeSet::new()),
-            GroupState::Stable => self.machine.subscribed_topics(),
-            _ => None,
-        };
-        let Some(subscribed) = subscribed else { return BTreeMap::new() };
-        let empty_since_ms =
-            self.machine.state_timestamp_ms().filter(|_| state == GroupState::Empty && !simple);
+        let expiry = self.kind.expiry();
+        let Some(spared) = expiry.spared else { return BTreeMap::new() };
         let expired = self.offsets.iter().filter(|((topic, _), committed)| {
-            let since_ms = empty_since_ms.unwrap_or(committed.commit_timestamp_ms);
-            !subscribed.contains(topic)
+            let since_ms = expiry.empty_since_ms.unwrap_or(committed.commit_timestamp_ms);
+            !spared.contains(topic)
                 && match committed.expire_timestamp_ms {
                     Some(expire_ms) => now_ms >= expire_ms,
                     None => now_ms.saturating_sub(since_ms) >= retention_ms,
@@ -349,7 +342,7 @@ async fn wait_for_all(waiting: Vec<Done>) -> Result<(), ResponseError> {
     Ok(())
 }
 
-async fn wait_for(done: Done) -> Result<(), ResponseError> {
+pub(super) async fn wait_for(done: Done) -> Result<(), ResponseError> {
     // The sender is gone only if the log ended and took the queue with it.
     done.await.unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
 }

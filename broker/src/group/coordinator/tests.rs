@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::super::consumer::TopicShape;
 use super::super::exchange::{Commit, NewOffset, Protocol};
 use super::*;
 
 type Record = (Bytes, Option<Bytes>);
 
 /// Each append waits for a permit.
-struct TestLog {
+pub(super) struct TestLog {
     permits: Semaphore,
     appends: Mutex<Vec<Vec<Record>>>,
     error: Mutex<Option<ResponseError>>,
 }
 
 impl TestLog {
-    fn open() -> Arc<Self> {
+    pub(super) fn open() -> Arc<Self> {
         let log = Self::held();
         log.permits.add_permits(10_000);
         log
@@ -37,7 +38,7 @@ impl TestLog {
         self.permits.add_permits(appends);
     }
 
-    fn fail_with(&self, error: Option<ResponseError>) {
+    pub(super) fn fail_with(&self, error: Option<ResponseError>) {
         *self.error.lock().expect("no panic") = error;
     }
 
@@ -46,7 +47,7 @@ impl TestLog {
     }
 
     /// What the keyed view of the partition holds.
-    fn view(&self) -> BTreeMap<Bytes, Bytes> {
+    pub(super) fn view(&self) -> BTreeMap<Bytes, Bytes> {
         let mut view = BTreeMap::new();
         for (key, value) in self.appends().into_iter().flatten() {
             match value {
@@ -124,7 +125,34 @@ fn coordinator(log: &Arc<TestLog>, now_ms: &Arc<AtomicI64>) -> Arc<GroupCoordina
         let now_ms = now_ms.load(Ordering::SeqCst);
         Now { monotonic_ms: now_ms, wall_ms: now_ms }
     });
-    GroupCoordinator::new(Arc::clone(log) as Arc<dyn OffsetsLog>, GroupSettings::default(), clock)
+    let log = Arc::clone(log) as Arc<dyn OffsetsLog>;
+    GroupCoordinator::new(log, GroupSettings::default(), surroundings(), clock)
+}
+
+/// One topic `t` of two partitions.
+struct OneTopic;
+
+impl TopicSource for OneTopic {
+    fn version(&self) -> u64 {
+        1
+    }
+
+    fn shape(&self, name: &str) -> Option<TopicShape> {
+        (name == "t").then_some(TopicShape { id: Uuid::from_u128(1), partitions: 2 })
+    }
+
+    fn name_of(&self, id: Uuid) -> Option<Arc<str>> {
+        (id == Uuid::from_u128(1)).then(|| "t".into())
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        vec!["t".into()]
+    }
+}
+
+fn surroundings() -> Surroundings {
+    let timeouts = MemberTimeouts { session_ms: 10_000, heartbeat_ms: 1_000 };
+    Surroundings { topics: Arc::new(OneTopic), timeouts: Box::new(move |_| timeouts) }
 }
 
 /// Subscribed to the topic `t`.
@@ -432,7 +460,7 @@ async fn the_timers_run_by_themselves_and_end_with_the_coordinator() {
         ..GroupSettings::default()
     };
     let clock = super::super::system_clock();
-    let groups = GroupCoordinator::new(log, settings, clock);
+    let groups = GroupCoordinator::new(log, settings, surroundings(), clock);
     groups.start();
     let join = Join { session_timeout_ms: 20, member_id_required: false, ..join() };
     // The initial delay ends by a timer, and so does the session afterwards.

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::super::machine::Event;
 use super::GroupCoordinator;
 
 /// The longest sleep: the task looks whether its coordinator is still there.
@@ -24,7 +23,7 @@ impl GroupCoordinator {
         let due = state.due.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
         let due: Vec<String> = due.map(|(_, group)| group.clone()).collect();
         for group in due {
-            self.step(&mut state, &group, Event::Tick);
+            self.tick_group(&mut state, &group);
         }
     }
 

@@ -12,10 +12,12 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::super::exchange::CommittedOffset;
-use super::super::machine::{Event, Ticket};
+use super::super::consumer::{self, Record};
+use super::super::exchange::{CommittedOffset, Reply, Waiter};
+use super::super::machine::{Event, Group, Ticket};
 use super::super::records::{self, Key};
-use super::{GroupCoordinator, Place, Slot};
+use super::kinds::Kind;
+use super::{GroupCoordinator, Place, Slot, State};
 
 /// Records of one append: a batch of a few hundred KiB at most, unless one request alone has more.
 const APPEND_RECORDS_MAX: usize = 1_000;
@@ -25,11 +27,42 @@ pub(super) type Done = oneshot::Sender<Result<(), ResponseError>>;
 /// Which offsets go.
 pub(super) type Doomed = Box<dyn Fn(&Place, &CommittedOffset) -> bool + Send>;
 
+pub(super) type KeyedRecord = (Bytes, Option<Bytes>);
+
+/// What a group of the consumer protocol decided in one step. Memory has it already; the log, and
+/// whoever asked, get it by this.
+pub(super) struct Decision {
+    pub records: Vec<KeyedRecord>,
+    /// The same, for the durable image.
+    changes: Vec<Record>,
+    pub replies: Vec<(Waiter, Reply)>,
+    /// The classic group that ended by this: it comes back if this cannot be written.
+    pub undo: Option<Box<Group>>,
+    /// The group's offsets end too, all that there are when this write's turn comes.
+    pub with_offsets: bool,
+}
+
+impl Decision {
+    pub(super) fn of(group: &str, changes: Vec<Record>, replies: Vec<(Waiter, Reply)>) -> Self {
+        let records = changes.iter().map(|record| consumer::records::encode(group, record));
+        Self { records: records.collect(), changes, replies, undo: None, with_offsets: false }
+    }
+
+    pub(super) fn is_answer_only(&self) -> bool {
+        self.records.is_empty() && !self.with_offsets
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_answer_only() && self.replies.is_empty()
+    }
+}
+
 pub(super) enum Write {
+    Decision(Box<Decision>),
     /// The group's own record.
     Group {
         ticket: Ticket,
-        record: (Bytes, Option<Bytes>),
+        record: KeyedRecord,
     },
     /// The end of the group, with all offsets that it has when this write's turn comes.
     Tombstone {
@@ -49,7 +82,11 @@ pub(super) enum Write {
 impl Write {
     /// Its records depend on what the writes before it leave in memory.
     fn comes_alone(&self) -> bool {
-        matches!(self, Self::Tombstone { .. } | Self::Drop { .. })
+        match self {
+            Self::Decision(decision) => decision.with_offsets,
+            Self::Tombstone { .. } | Self::Drop { .. } => true,
+            Self::Group { .. } | Self::Commit { .. } => false,
+        }
     }
 }
 
@@ -57,12 +94,14 @@ impl Write {
 enum Change {
     Written(Ticket),
     Deleted(Ticket, Vec<Place>),
+    /// With the places of offsets that went with it.
+    Decided(Box<Decision>, Vec<Place>),
     Committed(Vec<(Place, CommittedOffset)>, Done),
     Dropped(Vec<Place>, Done),
 }
 
 struct Append {
-    records: Vec<(Bytes, Option<Bytes>)>,
+    records: Vec<KeyedRecord>,
     changes: Vec<Change>,
 }
 
@@ -122,6 +161,7 @@ impl GroupCoordinator {
         result: Result<(), ResponseError>,
     ) {
         let mut state = self.lock();
+        let mut failed = None;
         for change in changes {
             let Some(slot) = state.groups.get_mut(group) else { return };
             match change {
@@ -137,6 +177,16 @@ impl GroupCoordinator {
                         self.end_group(&mut state, group);
                     }
                 }
+                Change::Decided(decision, places) => match result {
+                    Ok(()) => {
+                        slot.drop_offsets(&places);
+                        self.decided(&mut state, group, *decision);
+                    }
+                    Err(_) => {
+                        state.drop_waiters(decision.replies.iter().map(|(waiter, _)| *waiter));
+                        failed.get_or_insert(decision.undo);
+                    }
+                },
                 Change::Committed(offsets, done) => {
                     if result.is_ok() {
                         slot.offsets.extend(offsets);
@@ -152,13 +202,75 @@ impl GroupCoordinator {
                 }
             }
         }
+        if let Some(undo) = failed {
+            self.take_back(&mut state, group, undo);
+        }
+        self.settle(&mut state, group);
+    }
+
+    fn decided(&self, state: &mut State, group: &str, decision: Decision) {
+        if let Some(slot) = state.groups.get_mut(group) {
+            slot.undurable = slot.undurable.saturating_sub(1);
+            for change in &decision.changes {
+                slot.durable.apply(change);
+            }
+        }
+        self.send_all(state, decision.replies);
+    }
+
+    /// A decision could not be written: neither it nor what was decided after it has happened. The
+    /// group is made again from what is durable, or from the classic group that it came from.
+    fn take_back(self: &Arc<Self>, state: &mut State, group: &str, undo: Option<Box<Group>>) {
+        let now = (self.clock)();
+        let session_timeout_ms = self.session_timeout_ms(group);
+        let Some(slot) = state.groups.get_mut(group) else { return };
+        let mut forsaken: Vec<Waiter> = Vec::new();
+        if let Kind::Classic(machine) = &slot.kind {
+            forsaken.extend(machine.waiters());
+        }
+        slot.queue.retain_mut(|write| match write {
+            Write::Commit { .. } | Write::Drop { .. } => true,
+            Write::Group { .. } | Write::Tombstone { .. } => false,
+            Write::Decision(decision) => {
+                forsaken.extend(decision.replies.iter().map(|(waiter, _)| *waiter));
+                false
+            }
+        });
+        slot.undurable = 0;
+        let returns = undo.is_some();
+        slot.kind = match undo {
+            Some(classic) => Kind::Classic(classic),
+            None => {
+                let (settings, image) = (self.settings.consumer, slot.durable.clone());
+                Kind::consumer(consumer::Group::from_image(
+                    settings,
+                    image,
+                    now,
+                    session_timeout_ms,
+                ))
+            }
+        };
+        state.drop_waiters(forsaken.into_iter());
+        if returns {
+            let why = "the group could not go to the consumer protocol";
+            self.step(state, group, Event::Interrupted { why });
+        }
     }
 
     /// The group is deleted. What came after the deletion stays, as a group that is new.
-    fn end_group(&self, state: &mut super::State, group: &str) {
+    fn end_group(&self, state: &mut State, group: &str) {
         let Some(slot) = state.groups.get_mut(group) else { return };
-        slot.machine = super::Group::new(self.settings);
+        slot.kind = Kind::classic(Group::new(self.settings));
         state.schedule(group);
+    }
+}
+
+impl State {
+    /// Their answers will not come: they hear COORDINATOR_NOT_AVAILABLE and try again.
+    fn drop_waiters(&mut self, waiters: impl Iterator<Item = Waiter>) {
+        for waiter in waiters {
+            self.waiters.remove(&waiter);
+        }
     }
 }
 
@@ -172,7 +284,20 @@ impl Slot {
 
 impl Append {
     fn add(&mut self, group: &str, write: Write, offsets: &BTreeMap<Place, CommittedOffset>) {
+        let end_all = |offsets: &BTreeMap<Place, CommittedOffset>, records: &mut Vec<_>| {
+            let places: Vec<Place> = offsets.keys().cloned().collect();
+            records.extend(places.iter().map(|place| (offset_key(group, place), None)));
+            places
+        };
         match write {
+            Write::Decision(mut decision) => {
+                self.records.append(&mut decision.records);
+                let places = match decision.with_offsets {
+                    true => end_all(offsets, &mut self.records),
+                    false => Vec::new(),
+                };
+                self.changes.push(Change::Decided(decision, places));
+            }
             Write::Group { ticket, record } => {
                 self.records.push(record);
                 self.changes.push(Change::Written(ticket));
@@ -191,8 +316,7 @@ impl Append {
                 self.changes.push(Change::Dropped(places, done));
             }
             Write::Tombstone { ticket } => {
-                let places: Vec<Place> = offsets.keys().cloned().collect();
-                self.records.extend(places.iter().map(|place| (offset_key(group, place), None)));
+                let places = end_all(offsets, &mut self.records);
                 let key = Key::Group { group: group.to_owned() };
                 self.records.push((key.to_bytes(), None));
                 self.changes.push(Change::Deleted(ticket, places));

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
+use super::super::exchange::{JoinReply, SyncReply};
 use super::*;
 
 #[derive(Debug, Clone)]

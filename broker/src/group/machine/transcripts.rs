@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::super::exchange::{JoinReply, SyncReply};
 use super::*;
 
 struct Run {
@@ -310,6 +311,7 @@ fn text_of(reply: &Reply) -> String {
         Reply::Sync(it) => format!("sync: ok assignment={}", show(&it.assignment)),
         Reply::Heartbeat(result) => format!("heartbeat: {}", outcome(result)),
         Reply::Delete(result) => format!("delete: {}", outcome(result)),
+        Reply::Member(_) => "an answer of the other protocol".to_owned(),
         Reply::Leave(Err(error)) => format!("leave: {}", error_name(*error)),
         Reply::Leave(Ok(left)) => {
             let left: Vec<String> = left
