@@ -1,7 +1,10 @@
 //! Client metrics subscriptions (KIP-714): which clients are asked for which metrics, how often.
 
+use regex::RegexBuilder;
+
 use super::dynamic::Overrides;
 use super::keys::{self, client_metrics_key};
+use crate::limits;
 
 /// One subscription, as `kafka-client-metrics` sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +71,10 @@ fn pattern(text: &str) -> Result<(String, String), Refused> {
         return Err(illegal());
     };
     let (name, pattern) = (name.trim(), pattern.trim());
-    if !keys::MATCHED.contains(&name) || pattern.is_empty() {
+    let compiled = RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(limits::PATTERN_BYTES_MAX)
+        .build();
+    if !keys::MATCHED.contains(&name) || pattern.is_empty() || compiled.is_err() {
         return Err(illegal());
     }
     Ok((name.to_owned(), pattern.to_owned()))
@@ -98,6 +104,7 @@ mod tests {
             ("interval.ms", "3600001"),
             ("match", "client_id"),
             ("match", "colour=blue"),
+            ("match", "client_id=a("),
             ("metric", "x"),
         ] {
             assert!(subscription(&[(key, value)]).is_err(), "{key}={value}");
