@@ -38,7 +38,7 @@ impl PartitionReply {
         // An error tells no offsets, as in Kafka: a client asks ListOffsets for them.
         let (records, aborted, error, ends) = match read {
             Ok((read, aborted)) => (read.batches, aborted, None, ends),
-            Err(error) => (Vec::new(), None, Some(error), None),
+            Err(error) => (Vec::new(), unread(error), Some(error), None),
         };
         Self {
             topic: wanted.topic.clone(),
@@ -56,6 +56,17 @@ impl PartitionReply {
     pub(crate) fn record_bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
     }
+}
+
+/// Kafka's list of aborted transactions is empty, not null, where it had no log to look into.
+fn unread(error: ResponseError) -> Option<Vec<AbortedTransaction>> {
+    let no_log = matches!(
+        error,
+        ResponseError::UnknownTopicOrPartition
+            | ResponseError::UnknownTopicId
+            | ResponseError::TopicAuthorizationFailed
+    );
+    no_log.then(Vec::new)
 }
 
 #[derive(Debug)]

@@ -67,6 +67,8 @@ impl Wanted {
 struct Session {
     /// What the next request must carry.
     epoch: i32,
+    /// Topics by id (from version 13 on), not by name.
+    by_id: bool,
     wanted: Vec<Wanted>,
     used: Instant,
 }
@@ -75,6 +77,7 @@ struct Session {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub wanted: Vec<Wanted>,
+    by_id: bool,
     kind: Kind,
 }
 
@@ -116,6 +119,7 @@ impl FetchSessions {
         version: i16,
     ) -> Result<Opened, ResponseError> {
         let (id, epoch) = (request.session_id, request.session_epoch);
+        let by_id = version >= 13;
         if version < 7 || epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
             let mut sessions = lock(&self.sessions);
             sessions.remove(&id);
@@ -126,7 +130,7 @@ impl FetchSessions {
                 },
                 _ => Kind::Sessionless,
             };
-            return Ok(Opened { wanted: named(request), kind });
+            return Ok(Opened { wanted: named(request), by_id, kind });
         }
         let mut sessions = lock(&self.sessions);
         let Some(mut session) = sessions.remove(&id) else {
@@ -136,28 +140,32 @@ impl FetchSessions {
             sessions.insert(id, session);
             return Err(ResponseError::InvalidFetchSessionEpoch);
         }
+        if session.by_id != by_id {
+            sessions.insert(id, session);
+            return Err(ResponseError::FetchSessionTopicIdError);
+        }
         drop(sessions);
         if !request.topics.is_empty() || !request.forgotten_topics_data.is_empty() {
             change(&mut session.wanted, request);
         }
-        Ok(Opened { wanted: session.wanted, kind: Kind::Incremental { id, epoch } })
+        Ok(Opened { wanted: session.wanted, by_id, kind: Kind::Incremental { id, epoch } })
     }
 
     /// A reply without anything, because of a quota: what was wanted is still wanted, and a session
     /// that was only asked for does not begin.
     pub(crate) fn throttled(&self, opened: Opened) -> FetchReply {
-        let Opened { wanted, kind } = opened;
+        let Opened { wanted, by_id, kind } = opened;
         let Kind::Incremental { id, epoch } = kind else {
             return FetchReply::new(NO_SESSION, Vec::new());
         };
         let epoch = epoch.checked_add(1).unwrap_or(1);
-        lock(&self.sessions).insert(id, Session { epoch, wanted, used: Instant::now() });
+        lock(&self.sessions).insert(id, Session { epoch, by_id, wanted, used: Instant::now() });
         FetchReply::new(id, Vec::new())
     }
 
     /// Puts the session back and makes the reply.
     pub(crate) fn close(&self, opened: Opened, replies: Vec<PartitionReply>) -> FetchReply {
-        let Opened { wanted, kind } = opened;
+        let Opened { wanted, by_id, kind } = opened;
         let (id, next_epoch) = match kind {
             Kind::Sessionless => return FetchReply::new(NO_SESSION, replies),
             Kind::New { id } => (id, 1),
@@ -180,7 +188,7 @@ impl FetchSessions {
             }
         }
         told.append(&mut behind);
-        let session = Session { epoch: next_epoch, wanted: told, used: Instant::now() };
+        let session = Session { epoch: next_epoch, by_id, wanted: told, used: Instant::now() };
         lock(&self.sessions).insert(id, session);
         FetchReply::new(id, sent)
     }

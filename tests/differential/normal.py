@@ -24,9 +24,9 @@ SYMBOLS = {
     "ClientInstanceId": "client-instance-id", "ReplicaDirectoryId": "directory-id",
     "Port": "port", "LogDir": "log-dir", "SubscriptionId": "subscription-id",
 }
-NOTHING = (None, "", 0, -1, messages.NO_UUID)
-# A producer id like any other.
-FIRST_PRODUCER = ("producer-id", 0)
+NOTHING = (None, "", -1, messages.NO_UUID)
+# Of these 0 says that there is none; a producer id may well be 0.
+FROM_ONE = {"SessionId", "SubscriptionId", "Port"}
 SENTENCES = {"ErrorMessage", "BatchIndexErrorMessage", "Documentation"}
 # Free and total room of a disk, which others use as well; how far a controller's log has come.
 AMOUNTS = {"TotalBytes", "UsableBytes", "FinalizedFeaturesEpoch"}
@@ -59,8 +59,7 @@ class Normaliser:
         if isinstance(value, list):
             return [self.symbolic(one, name) for one in value]
         kind = SYMBOLS.get(name)
-        nothing = value in NOTHING and (kind, value) != FIRST_PRODUCER
-        if kind is None or nothing or not isinstance(value, (str, int)):
+        if kind is None or is_nothing(name, value):
             return value
         if (kind, value) not in self.symbols:
             self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -78,7 +77,7 @@ class Normaliser:
                           key=lambda one: self.order(name, one))
         if name in SENTENCES and value is not None:
             return "a sentence"
-        if name in AMOUNTS and value > 0:
+        if name in AMOUNTS and value >= 0:
             return "an amount"
         if name in SECRETS and value:
             return "a secret"
@@ -102,9 +101,13 @@ class Normaliser:
             return {key: self.masked(key, one) for key, one in value.items()}
         if isinstance(value, list):
             return [self.masked(name, one) for one in value]
-        if name in SYMBOLS and value not in NOTHING:
+        if name in SYMBOLS and not is_nothing(name, value):
             return self.symbols.get((SYMBOLS[name], value), name)
         return value
+
+
+def is_nothing(name, value):
+    return value in NOTHING or (value == 0 and name in FROM_ONE)
 
 
 def differences(theirs, ours, path=""):

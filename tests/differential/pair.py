@@ -26,6 +26,8 @@ def properties(plain, sasl):
         "num.partitions": "1",
         "auto.create.topics.enable": "true",
         "log.retention.ms": "-1",
+        # Markers are of now, records of 2023: they shall lie in one segment, and in one reply.
+        "log.roll.ms": "31536000000000",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "100",
         "offsets.topic.num.partitions": "1",

@@ -80,6 +80,7 @@ class Talk:
         self.name = name
         self.addresses = {"plain": plain, "sasl": sasl}
         self.connections = {}
+        self.logins = {}
         self.exchanges = []
 
     def close(self):
@@ -88,7 +89,9 @@ class Talk:
 
     def connection(self, on):
         """`on`: a name of one's own. A connection of that name is made when first used."""
-        if on not in self.connections:
+        if on not in self.connections and on in self.logins:
+            self.login(on, *self.logins[on])
+        elif on not in self.connections:
             self.connections[on] = Connection(self.addresses["plain"])
         return self.connections[on]
 
@@ -189,7 +192,8 @@ class Talk:
         return told
 
     def login(self, on, user, password):
-        """A connection of that user over SASL/PLAIN."""
+        """A connection of that user over SASL/PLAIN; made again when the broker has closed it."""
+        self.logins[on] = user, password
         self.connections[on] = Connection(self.addresses["sasl"])
         self.ask("SaslHandshake", 1, {"Mechanism": "PLAIN"}, on)
         token = f"\0{user}\0{password}".encode()

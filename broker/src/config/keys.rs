@@ -154,6 +154,8 @@ impl Key {
 
     /// The value in the form in which it is used, or what is wrong with it, as a clause.
     pub fn check(&self, value: &str) -> Result<(), String> {
+        // As in Kafka, blanks around a value mean nothing.
+        let value = value.trim();
         match self.kind {
             Kind::Text | Kind::List | Kind::Password => Ok(()),
             Kind::Ratio => match value.parse::<f64>() {

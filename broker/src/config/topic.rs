@@ -83,7 +83,7 @@ fn scaled(value: &str, factor: i64) -> String {
 fn from_values(value: impl Fn(&str) -> String) -> Result<TopicSettings, String> {
     let number = |name: &str| {
         let text = value(name);
-        text.parse::<i64>().map_err(|_| format!("{name}: {text:?} is not a whole number"))
+        text.trim().parse::<i64>().map_err(|_| format!("{name}: {text:?} is not a whole number"))
     };
     let not_below_zero = |number: i64| (number >= 0).then_some(number);
     let timestamp_type = match value("message.timestamp.type") {

@@ -35,8 +35,9 @@ pub(crate) async fn handle(
                 .with_entity_type(part.entity_type)
                 .with_entity_name(part.entity_name)
         });
-        let mut answer =
-            alter_client_quotas_response::EntryData::default().with_entity(parts.collect());
+        let mut answer = alter_client_quotas_response::EntryData::default()
+            .with_error_message(None)
+            .with_entity(parts.collect());
         if let Err((error, why)) = outcome {
             answer.error_code = error.code();
             answer.error_message = Some(StrBytes::from_string(why));

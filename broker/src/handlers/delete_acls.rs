@@ -34,7 +34,7 @@ pub(crate) async fn handle(
             .into_iter()
             .map(|rules| {
                 let rules = rules.into_iter().map(shown).collect();
-                DeleteAclsFilterResult::default().with_matching_acls(rules)
+                DeleteAclsFilterResult::default().with_error_message(None).with_matching_acls(rules)
             })
             .collect(),
         Err((error, why)) => {
@@ -62,6 +62,7 @@ fn filter(wanted: DeleteAclsFilter) -> Option<RuleFilter> {
 
 fn shown(rule: Rule) -> DeleteAclsMatchingAcl {
     DeleteAclsMatchingAcl::default()
+        .with_error_message(None)
         .with_resource_type(rule.kind.code())
         .with_resource_name(StrBytes::from_string(rule.name))
         .with_pattern_type(rule.pattern.code())

@@ -63,6 +63,7 @@ fn describe(
         Target::Topic(name) => match core.topics.by_name(&name) {
             Some(topic) => Ok(config.describe_topic(&topic.configs)),
             None => {
+                crate::topics::check_name(&name)?;
                 let why = format!("there is no topic {name:?}");
                 Err((ResponseError::UnknownTopicOrPartition, why))
             }
@@ -109,9 +110,7 @@ fn row(
     }
     if context.version >= 3 {
         row.config_type = described.kind;
-        if documentation {
-            row.documentation = Some(StrBytes::from_string(described.documentation));
-        }
+        row.documentation = documentation.then(|| StrBytes::from_string(described.documentation));
     }
     row
 }

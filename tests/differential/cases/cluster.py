@@ -39,7 +39,6 @@ def elections(talk):
                   [{"Topic": "", "Partitions": [0]}], []):
         talk.call("ElectLeaders", 2, {"TopicPartitions": asked, "TimeoutMs": 5000})
     talk.call("ElectLeaders", 2, {"ElectionType": 9, "TopicPartitions": both, "TimeoutMs": 5000})
-    talk.call("ElectLeaders", 2, {"TopicPartitions": None, "TimeoutMs": 5000})
 
 
 @case

@@ -63,7 +63,8 @@ def lists_of_what_is_not_there(talk):
     talk.call("DescribeClientQuotas", 1, {"Components": []})
     talk.call("DescribeUserScramCredentials", 0, {"Users": None})
     talk.call("ListConfigResources", 0)
-    talk.call("ListConfigResources", 1)
+    for kind in (4, 8, 16, 32):
+        talk.call("ListConfigResources", 1, {"ResourceTypes": [kind]})
     talk.call("ListTransactions", 1, {"StateFilters": ["Ongoing"]})
 
 

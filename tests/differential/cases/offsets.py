@@ -35,7 +35,7 @@ def fetch(talk, group, *topics, version=9, partitions=(0, 1), everything=False, 
 def commit_and_fetch_in_every_version(talk):
     topic = talk.topic(partitions=2)
     for version in messages.versions("OffsetCommit"):
-        commit(talk, talk.name, topic, offset=version, version=version, epoch=0)
+        commit(talk, talk.name, topic, version=version, epoch=0)
     for version in messages.versions("OffsetFetch"):
         fetch(talk, talk.name, topic, version=version)
         if version >= 2:
@@ -181,7 +181,8 @@ def offsets_go_with_their_topic(talk):
     topic = talk.topic()
     commit(talk, talk.name, topic)
     talk.ask("DeleteTopics", 5, {"TopicNames": [topic.name], "TimeoutMs": 5000})
-    talk.call("Metadata", 12, {"Topics": [{"Name": topic.name}]},
+    talk.call("Metadata", 12, {
+        "Topics": [{"Name": topic.name}], "AllowAutoTopicCreation": False},
               until=lambda reply: reply["Topics"][0]["ErrorCode"] == 3)
     talk.call("OffsetFetch", 8, {"Groups": [{"GroupId": talk.name, "Topics": None}]},
               until=lambda reply: not reply["Groups"][0]["Topics"])

@@ -61,14 +61,18 @@ def acquired(reply):
 
 
 def joined(talk, group, topic, member=MEMBER):
-    """A member with its assignment and an open session that has acquired what is there."""
+    """A member with its assignment. Kafka gives it behind the first heartbeat, which another case
+    compares."""
     from_the_start(talk, group)
-    told = beat(talk, group, 0, topic, member=member)
-    if isinstance(told, str):
-        return None
-    beat(talk, group, told["MemberEpoch"], member=member,
-         until=None if assigned(told) else assigned)
-    return told["MemberEpoch"]
+    epoch, deadline = 0, time.monotonic() + SECONDS_MAX
+    while True:
+        told = talk.ask("ShareGroupHeartbeat", 1, {
+            "GroupId": group, "MemberId": member, "MemberEpoch": epoch,
+            "SubscribedTopicNames": None if epoch else [topic.name]})
+        if isinstance(told, str) or assigned(told) or time.monotonic() > deadline:
+            return None if isinstance(told, str) else told["MemberEpoch"]
+        epoch = told["MemberEpoch"]
+        time.sleep(0.02)
 
 
 def first_fetch(talk, group, topic, member=MEMBER, version=1):
@@ -150,7 +154,7 @@ def records_are_taken_and_acknowledged(talk):
         talk.call("DescribeShareGroupOffsets", version, {"Groups": [
             {"GroupId": group, "Topics": [{"TopicName": topic.name, "Partitions": [0]}]}]},
             until=lambda reply: reply["Groups"][0]["Topics"][0]["Partitions"][0][
-                "StartOffset"] == 3)
+                "StartOffset"] >= 3)
 
 
 @case

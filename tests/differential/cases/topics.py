@@ -235,8 +235,7 @@ def create_with_bad_configs(talk):
 @case
 def create_internal_topics(talk):
     create(talk, wanted("__consumer_offsets"))
-    create(talk, wanted("__transaction_state"))
-    create(talk, wanted("__cluster_metadata"))
+    create(talk, wanted("__consumer_offsets", 5), validate_only=True)
 
 
 # DeleteTopics
