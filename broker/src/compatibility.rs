@@ -24,8 +24,8 @@ const NOT_SERVED: &[(i16, &str, &str)] = &[
 pub fn page() -> String {
     let mut text = String::from(
         "# What of Kafka's protocol is served\n\n\
-         Made from the table of APIs in `broker/src/dispatch.rs`; `kafka-broker-api-versions` shows \
-         the same of a running broker.\n\n\
+         Made from the table of APIs in `broker/src/dispatch.rs`; `kafka-broker-api-versions` \
+         shows the same of a running broker.\n\n\
          | key | API | versions | left out, and why |\n\
          | ---: | --- | --- | --- |\n",
     );

@@ -125,7 +125,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(
         find_coordinator::FindCoordinatorRequest,
         0..=6,
-        left_out = &["coordinators of share groups are INVALID_REQUEST"]
+        left_out = &["coordinators of share state, which brokers ask for, are INVALID_REQUEST"]
     ),
     api!(join_group::JoinGroupRequest, 0..=9),
     api!(heartbeat::HeartbeatRequest, 0..=4),

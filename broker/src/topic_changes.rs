@@ -73,7 +73,8 @@ fn check_count(core: &Core, name: &str, wanted: i32, now: usize) -> Result<(), R
             0 => "Number of partitions was set to an invalid non-positive value.".to_owned(),
             _ if count == now => format!("Topic already has {now} partition(s)."),
             _ => format!(
-                "The topic {name} currently has {now} partition(s); {wanted} would not be an increase."
+                "The topic {name} currently has {now} partition(s); {wanted} would not be an \
+                 increase."
             ),
         };
         return refuse(ResponseError::InvalidPartitions, why);

@@ -287,7 +287,8 @@ async fn malformed_heartbeats_are_refused_with_kafkas_sentences() {
             0,
             j().with_subscribed_topic_names(None),
             INVALID_REQUEST,
-            "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
+            "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when \
+             (re-)joining.",
         ),
         (0, j().with_member_epoch(-2), INVALID_REQUEST, "InstanceId can't be null."),
         (0, j().with_member_epoch(-3), INVALID_REQUEST, "MemberEpoch is invalid."),

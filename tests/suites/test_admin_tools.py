@@ -58,7 +58,8 @@ def plan(broker):
 
 def filled(run, topic, records, partitions=1):
     run("topics", "--create", "--topic", topic, "--partitions", partitions)
-    printed = run("verifiable-producer", "--topic", topic, "--max-messages", records, "--acks", "-1")
+    printed = run("verifiable-producer", "--topic", topic, "--max-messages", records,
+                  "--acks", "-1")
     sent = [json.loads(line) for line in printed.splitlines()]
     assert sum(line["name"] == "producer_send_success" for line in sent) == records
     assert sent[-1]["name"] == "tool_data" and sent[-1]["acked"] == records
@@ -94,7 +95,8 @@ def test_topics_are_listed_grown_filtered_and_deleted(run, topic):
     for filter in ("--under-replicated-partitions", "--unavailable-partitions",
                    "--under-min-isr-partitions"):
         assert run("topics", "--describe", filter) == ""
-    assert run("topics", "--describe", "--topic", topic, "--exclude-internal", "--at-min-isr-partitions")
+    assert run("topics", "--describe", "--topic", topic, "--exclude-internal",
+               "--at-min-isr-partitions")
     run("topics", "--delete", "--topic", topic)
     assert topic not in run("topics", "--list").split()
     for verb in ("--describe", "--delete"):

@@ -1,8 +1,9 @@
 //! DescribeConfigs' view of the table: every key with value, source, synonyms and text.
 //!
-//! Synonyms follow Kafka: level by level (this broker's, all brokers', the file's, the defaults), at
-//! each level the key's names from the first one that wins to the last; what comes before the key's
-//! own (first) name is dropped, and the first of what is left says where the value comes from.
+//! Synonyms follow Kafka: level by level (this broker's, all brokers', the file's, the defaults),
+//! at each level the key's names from the first one that wins to the last; what comes before the
+//! key's own (first) name is dropped, and the first of what is left says where the value comes
+//! from.
 
 use std::borrow::Cow;
 

@@ -82,8 +82,8 @@ pub struct Key {
     pub verdict: Verdict,
     pub short: &'static str,
     pub long: &'static str,
-    /// For a topic's or group's key: the broker's keys that give its default, first one first, each with the
-    /// factor that turns its unit into this key's.
+    /// For a topic's or group's key: the broker's keys that give its default, first one first, each
+    /// with the factor that turns its unit into this key's.
     pub synonyms: &'static [(&'static str, i64)],
 }
 

@@ -370,8 +370,9 @@ fn every_key_marked_as_used_is_read() {
     assert_eq!(asked, used);
 }
 
-/// What configuration resolves must be acted on: each field of its structs is read somewhere outside
-/// of it, in this package or by the program. (That it is acted on rightly is for other tests.)
+/// What configuration resolves must be acted on: each field of its structs is read somewhere
+/// outside of it, in this package or by the program. (That it is acted on rightly is for other
+/// tests.)
 #[test]
 fn every_field_of_the_configuration_is_read_by_the_broker() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -356,8 +356,8 @@ impl GroupCoordinator {
         self.ask_seeing(group, creates, asked, &|_| true).await
     }
 
-    /// Gives the request to the group and waits for its answer. `None`: no such group, or the answer
-    /// will never come, because the log ended and took the coordinator with it.
+    /// Gives the request to the group and waits for its answer. `None`: no such group, or the
+    /// answer will never come, because the log ended and took the coordinator with it.
     async fn ask_seeing(
         self: &Arc<Self>,
         group: &str,

@@ -5,8 +5,8 @@
 //!   await; runs the timers, answers waiters, writes to `__consumer_offsets`.
 //! - [`machine`]: one classic group as a pure function of events and time. Owns no clock, no lock,
 //!   no I/O, no randomness.
-//! - [`consumer`]: one group of the consumer protocol (KIP-848), in the same way, and the conversion
-//!   of one kind into the other.
+//! - [`consumer`]: one group of the consumer protocol (KIP-848), in the same way, and the
+//!   conversion of one kind into the other.
 //! - [`records`]: Kafka's own format of `__consumer_offsets`, so that Kafka's tools read it.
 //!
 //! Invariants of the driver (those of the machine are in its header):

@@ -1,9 +1,9 @@
 //! ConsumerGroupHeartbeat (68), versions 0 and 1 (KIP-848).
 //!
-//! - Join (epoch 0), go on, leave (-1), leave for now (-2, static members): one request for all. The
-//!   reply is the member's epoch and, where it has changed, what it may read.
-//! - A reply follows the sync of what it rests on. A heartbeat that changes nothing is answered from
-//!   memory.
+//! - Join (epoch 0), go on, leave (-1), leave for now (-2, static members): one request for all.
+//!   The reply is the member's epoch and, where it has changed, what it may read.
+//! - A reply follows the sync of what it rests on. A heartbeat that changes nothing is answered
+//!   from memory.
 //! - A classic group of consumers goes over to the consumer protocol with its first member of it,
 //!   and back with the last, by `group.consumer.migration.policy`.
 //! - Needs Read on the group and Describe on each topic that is named; a regular expression matches

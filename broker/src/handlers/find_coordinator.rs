@@ -6,8 +6,8 @@
 //! - v1 (KIP-98): key types and an error message; v3: flexible; v4 (KIP-699): many keys at once;
 //!   v5 (KIP-890): another error code for transactions; v6 (KIP-932): the type of share groups.
 //!
-//! Left out: coordinators of share groups (type 2), which do not exist here yet. They are refused
-//! with INVALID_REQUEST and a sentence, as Kafka refuses them where they are switched off.
+//! Left out: the coordinators of share groups' state (type 2), which only Kafka's own brokers ask
+//! for; they are refused with INVALID_REQUEST and a sentence.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -60,7 +60,7 @@ fn find(context: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             .with_host(StrBytes::from_string(host))
             .with_port(i32::from(port));
     }
-    let why = "only consumer groups and transactions have a coordinator here";
+    let why = "only groups and transactions have a coordinator here";
     coordinator
         .with_node_id(NOBODY)
         .with_port(NO_PORT)

@@ -3,8 +3,8 @@
 //! - The reply comes when the rebalance is over: when all members have joined, or when the longest
 //!   rebalance timeout among them has run out.
 //! - Needs Read on the group.
-//! - In a group of the consumer protocol the member is taken in at once, and never leads: the broker
-//!   assigns. One that is empty becomes a classic group by this.
+//! - In a group of the consumer protocol the member is taken in at once, and never leads: the
+//!   broker assigns. One that is empty becomes a classic group by this.
 //! - v0 has no rebalance timeout: the session timeout counts. v1 (KIP-62) has one. v4 (KIP-394): a
 //!   member without id gets one with MEMBER_ID_REQUIRED and joins again. v5 (KIP-345): static
 //!   members. v6: flexible. v7 (KIP-559): the protocol type in the reply, and a protocol name that

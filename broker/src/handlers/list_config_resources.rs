@@ -1,8 +1,8 @@
 //! ListConfigResources (74), versions 0 to 1.
 //!
 //! - The names of what configurations can be asked for. Version 0 (KIP-1000) is about client
-//!   metrics subscriptions only; v1 (KIP-1142): topics, this broker, its loggers, groups that have a
-//!   configuration; no type named means all of them.
+//!   metrics subscriptions only; v1 (KIP-1142): topics, this broker, its loggers, groups that have
+//!   a configuration; no type named means all of them.
 //! - Needs DescribeConfigs on the cluster.
 //!
 //! Left out: broker loggers (their levels are set at the start).

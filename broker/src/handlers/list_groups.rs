@@ -3,8 +3,8 @@
 //! - All groups, those that only ever committed offsets among them.
 //! - Without Describe on the cluster only the groups that the caller may describe.
 //! - v3: flexible. v4 (KIP-518): states, and a filter by them; v5 (KIP-848): types (`classic`,
-//!   `consumer` or `share`), and a filter by them. Filters do not care about case. A group of the consumer
-//!   protocol is listed in every version, with Kafka's states for it.
+//!   `consumer` or `share`), and a filter by them. Filters do not care about case. A group of the
+//!   consumer protocol is listed in every version, with Kafka's states for it.
 //!
 //! Left out: nothing.
 

@@ -12,8 +12,8 @@
 //! - A partition that the group was never given by a heartbeat is UNKNOWN_SERVER_ERROR, as in
 //!   Kafka.
 //! - `share.isolation.level` of the group decides about transactions.
-//! - The group needs READ, and so does each topic. Bytes count for `consumer_byte_rate`: what is out
-//!   is sent all the same, and the connection waits after it.
+//! - The group needs READ, and so does each topic. Bytes count for `consumer_byte_rate`: what is
+//!   out is sent all the same, and the connection waits after it.
 //!
 //! Left out: leader hints (one node); version 0 (early access, which Kafka no longer serves);
 //! version 2 (KIP-1206, KIP-1222), which the message crate does not have.

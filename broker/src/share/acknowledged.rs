@@ -36,8 +36,8 @@ impl From<share_acknowledge_request::AcknowledgementBatch> for Acknowledgement {
     }
 }
 
-/// Partitions without any acknowledgement are answered with success; as in Kafka, only beside others
-/// that have some.
+/// Partitions without any acknowledgement are answered with success; as in Kafka, only beside
+/// others that have some.
 pub(crate) fn check(context: &Context, brought: Vec<Brought>) -> Checked {
     let mut checked = Checked::default();
     for (id, acknowledgements) in brought {

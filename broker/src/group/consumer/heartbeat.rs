@@ -71,7 +71,8 @@ impl Step<'_> {
         self.put(Record::Current(new.to_owned(), Some(Arc::new(current))));
     }
 
-    /// The member's records, and its timers; not the regular expression that it was the last to use.
+    /// The member's records, and its timers; not the regular expression that it was the last to
+    /// use.
     pub(super) fn remove_records(&mut self, id: &str) {
         self.put(Record::Current(id.to_owned(), None));
         self.put(Record::Target(id.to_owned(), None));

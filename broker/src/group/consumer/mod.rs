@@ -3,10 +3,10 @@
 //!
 //! ```text
 //!  member joins, leaves, expires        the group epoch is     the target assignment
-//!  or changes what it reads; a    ───►  one more         ───►  of that epoch is made     (target.rs)
+//!  or changes what it reads; a    ───►  one more         ───►  of that epoch is made  (target.rs)
 //!  topic comes, goes or grows                                  by a server-side assignor
 //!
-//!  each member goes to its target by itself, from heartbeat to heartbeat:           (reconcile.rs)
+//!  each member goes to its target by itself, from heartbeat to heartbeat:         (reconcile.rs)
 //!
 //!    STABLE ──has to give back──► UNREVOKED_PARTITIONS ──its heartbeat no longer owns them──┐
 //!      ▲ │                                                                                  │
@@ -17,9 +17,9 @@
 //! The group changes only by records ([`image`]), and the driver answers when they are durable. If
 //! they cannot be written, the driver makes the group anew from what was written last.
 //!
-//! Members of the classic protocol may be in the same group ([`classic`]); their JoinGroup does what
-//! a heartbeat of the others does. When a first member of the consumer protocol comes to a classic
-//! group, that is converted, and back when the last one goes ([`convert`]).
+//! Members of the classic protocol may be in the same group ([`classic`]); their JoinGroup does
+//! what a heartbeat of the others does. When a first member of the consumer protocol comes to a
+//! classic group, that is converted, and back when the last one goes ([`convert`]).
 //!
 //! Behaviour, errors and their sentences are those of Kafka's group coordinator (4.x); where this
 //! differs, the comment says so.
@@ -251,7 +251,8 @@ impl Group {
         group
     }
 
-    /// Records that something else wrote may lack others that they belong to; I2 holds from here on.
+    /// Records that something else wrote may lack others that they belong to; I2 holds from here
+    /// on.
     fn drop_what_belongs_to_nobody(&mut self) {
         let members = self.image.members();
         let targets = self.image.targets().keys().filter(|id| !members.contains_key(*id));

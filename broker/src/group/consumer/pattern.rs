@@ -2,7 +2,8 @@
 //!
 //! Kafka compiles them with RE2/J, whose syntax the crate `regex` shares but for `\Q…\E`, which is
 //! translated. A name matches as a whole or not at all. Both engines take time linear in the name;
-//! the size of a compiled expression is bounded here, because whoever may join a group can send one.
+//! the size of a compiled expression is bounded here, because whoever may join a group can send
+//! one.
 
 use regex::{Regex, RegexBuilder};
 

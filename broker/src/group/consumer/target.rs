@@ -1,5 +1,5 @@
-//! From what members read to who is to read what: regular expressions, the group's epoch, the target
-//! assignment.
+//! From what members read to who is to read what: regular expressions, the group's epoch, the
+//! target assignment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,7 +10,7 @@
 //! > at 1500                          time, in milliseconds; ticks if something is due
 //! > beat a epoch=0 topics=t owns=    a heartbeat; also: pattern= instance= assignor= rebalance=
 //! > beat a epoch=1 owns=t:0,1;u:0    without `owns`, it does not say
-//! > join b offers=range owns=t:0     of the classic protocol; also: instance= topics= type= known=no
+//! > join b offers=range owns=t:0     classic protocol; also: instance= topics= type= known=no
 //! > sync b generation=2 | > heartbeat b generation=2 | > leave b -/instance
 //! > commit a epoch=2 version=9 | > fetch a epoch=2
 //! > restart                          from the records

@@ -12,8 +12,8 @@ use super::writes::Doomed;
 use super::{GroupCoordinator, Place};
 
 impl GroupCoordinator {
-    /// Deletes single offsets; durable when it returns `Ok`, with one result for each place. That of
-    /// a topic which somebody in the group reads is GROUP_SUBSCRIBED_TO_TOPIC.
+    /// Deletes single offsets; durable when it returns `Ok`, with one result for each place. That
+    /// of a topic which somebody in the group reads is GROUP_SUBSCRIBED_TO_TOPIC.
     pub(crate) async fn delete_offsets(
         self: &Arc<Self>,
         group: &str,

@@ -2,8 +2,9 @@
 //! spoken: members come, go, fall silent and lose replies; topics grow; writes fail; the broker
 //! starts again. An observer sees what every client believes:
 //!
-//! - P1. No two clients may read one partition at the same time. A client may read what it was told,
-//!   until it was told otherwise, or its session ran out, or it was told that it is no member.
+//! - P1. No two clients may read one partition at the same time. A client may read what it was
+//!   told, until it was told otherwise, or its session ran out, or it was told that it is no
+//!   member.
 //! - P2. A committed offset is never lost, and one that was refused never appears.
 //! - P3. Once nothing disturbs any more, every partition is read by somebody, if anybody is there.
 //! - P4. Every request is answered.

@@ -1,5 +1,5 @@
-//! Which machine a request goes to, and what the machine's answer sets in motion. Here groups change
-//! their kind.
+//! Which machine a request goes to, and what the machine's answer sets in motion. Here groups
+//! change their kind.
 
 use std::sync::Arc;
 
@@ -119,8 +119,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// A heartbeat of the consumer protocol: to a group of it, to one that it makes, or to a classic
-    /// one that goes over to it by this.
+    /// A heartbeat of the consumer protocol: to a group of it, to one that it makes, or to a
+    /// classic one that goes over to it by this.
     fn route_heartbeat(
         self: &Arc<Self>,
         state: &mut State,
@@ -231,8 +231,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// JoinGroup to a group of the consumer protocol in which nobody is: it may become a classic one
-    /// without more ado.
+    /// JoinGroup to a group of the consumer protocol in which nobody is: it may become a classic
+    /// one without more ado.
     fn join_empty(
         self: &Arc<Self>,
         state: &mut State,

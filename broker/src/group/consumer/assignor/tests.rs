@@ -1,5 +1,5 @@
-//! Expected assignments are worked out by hand from Kafka's rules, which stand beside each case; the
-//! properties hold for any group.
+//! Expected assignments are worked out by hand from Kafka's rules, which stand beside each case;
+//! the properties hold for any group.
 
 use std::collections::BTreeMap;
 
@@ -152,7 +152,11 @@ fn sizes(case: &Case) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_partition_has_one_reader(mut one in case(), other in case(), range in any::<bool>()) {

@@ -1,8 +1,8 @@
 //! `uniform`, where all members read the same topics: everybody gets the same number of partitions
 //! or one more, and keeps what it had up to that number.
 //!
-//! Who gets one more: first those who have one more already (Kafka: the first in its hash map, which
-//! moves partitions without need).
+//! Who gets one more: first those who have one more already (Kafka: the first in its hash map,
+//! which moves partitions without need).
 
 use std::collections::{BTreeMap, BTreeSet};
 
