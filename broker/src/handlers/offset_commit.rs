@@ -9,7 +9,8 @@
 //!   none: the broker's retention counts. v6 (KIP-320): leader epochs. v7 (KIP-345): static
 //!   members. v8: flexible. v9 (KIP-848): an unknown group is GROUP_ID_NOT_FOUND, before
 //!   ILLEGAL_GENERATION. Members of the consumer protocol commit from v9 on, with their epoch
-//!   (STALE_MEMBER_EPOCH); before, they hear UNSUPPORTED_VERSION.
+//!   (STALE_MEMBER_EPOCH) or an older one in which all the partitions were theirs already
+//!   (KIP-1251); before, they hear UNSUPPORTED_VERSION.
 //!
 //! Left out: v10 (topic ids), which the message crate has only in the reply.
 

@@ -136,7 +136,8 @@ async fn commit(
     };
     let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     let through = core.offsets_partition_of(&request.group_id);
-    core.groups.admit_transactional(&request.group_id, &caller)?;
+    let places: Vec<_> = offsets.iter().map(|it| (it.topic_id, it.partition)).collect();
+    core.groups.admit_transactional(&request.group_id, &caller, &places)?;
     let id = request.transactional_id.as_str();
     let committed = core.transactions.commit_offsets(id, producer, support, through, offsets).await;
     committed.map_err(|error| match error {

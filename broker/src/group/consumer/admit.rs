@@ -118,6 +118,11 @@ impl Group {
         received: i32,
         owned: Option<&Assignment>,
     ) -> Result<(), Refusal> {
+        // A member that was fenced gives up all that it had and joins again under its id, without
+        // waiting for its session to end (KIP-848; in Kafka since KAFKA-19233).
+        if received == JOINS {
+            return Ok(());
+        }
         let current = self.image.current(id);
         // The reply that told the new epoch may have been lost.
         let missed_reply = received == current.previous_epoch

@@ -97,6 +97,7 @@ pub(crate) fn upgrade(
             epoch,
             previous_epoch: epoch,
             state: MemberState::Stable,
+            since: Current::default().since_of([&assigned, &Assignment::new()], epoch),
             assigned,
             revoking: Arc::default(),
         };

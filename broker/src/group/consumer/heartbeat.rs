@@ -109,11 +109,13 @@ impl Step<'_> {
         }
         if heartbeat.instance_id.is_some() && heartbeat.epoch == LEAVES_FOR_NOW {
             self.note(format!("{id} leaves for now"));
+            let before = self.group.image.current(id);
             let current = Current {
                 epoch: LEAVES_FOR_NOW,
                 // What it had to give back is free, because it has ended.
                 revoking: Arc::default(),
-                ..Current::clone(&self.group.image.current(id))
+                since: before.since_of([&before.assigned, &Assignment::new()], before.epoch),
+                ..Current::clone(&before)
             };
             self.put(Record::Current(id.clone(), Some(Arc::new(current))));
         } else {

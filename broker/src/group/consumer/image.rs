@@ -43,6 +43,9 @@ pub(crate) struct Classic {
     pub protocols: Vec<Protocol>,
 }
 
+/// The epoch in which each partition became its member's.
+pub(crate) type Since = BTreeMap<(Uuid, i32), i32>;
+
 /// What a member reads, and in which epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Current {
@@ -53,6 +56,9 @@ pub(crate) struct Current {
     pub assigned: Arc<Assignment>,
     /// What it has to give back, and nobody else may have yet.
     pub revoking: Arc<Assignment>,
+    /// For each partition of both: a commit of an older epoch than the member's, but not older than
+    /// this, is of nobody else (KIP-1251).
+    pub since: Arc<Since>,
 }
 
 impl Default for Current {
@@ -64,6 +70,7 @@ impl Default for Current {
             state: MemberState::Stable,
             assigned: Arc::default(),
             revoking: Arc::default(),
+            since: Arc::default(),
         }
     }
 }
@@ -71,6 +78,17 @@ impl Default for Current {
 impl Current {
     pub(super) fn is_at(&self, target_epoch: i32) -> bool {
         self.state == MemberState::Stable && self.epoch == target_epoch
+    }
+
+    /// Since when these are the member's, if what it does not have yet becomes so in `epoch`.
+    pub(super) fn since_of(&self, owned: [&Assignment; 2], epoch: i32) -> Arc<Since> {
+        let known = |place| (place, self.since.get(&place).copied().unwrap_or(epoch));
+        Arc::new(owned.into_iter().flat_map(places).map(known).collect())
+    }
+
+    /// Was this partition the member's in that epoch, and has been ever since?
+    pub(super) fn had(&self, place: (Uuid, i32), epoch: i32) -> bool {
+        self.since.get(&place).is_some_and(|since| *since <= epoch)
     }
 }
 
@@ -258,7 +276,9 @@ impl Image {
                 held += 1;
                 let owner = self.owners.get(&place).map(String::as_str);
                 assert_eq!(owner, Some(id.as_str()), "I1: {place:?} is held by two");
+                assert!(current.since.contains_key(&place), "I1: {place:?} is held since when?");
             }
+            assert_eq!(current.since.len(), current.places().count(), "I1: {id} has them no more");
         }
         assert_eq!(held, self.owners.len(), "I1: a partition is held by nobody's record");
         assert!(self.targets.keys().all(|id| self.members.contains_key(id)), "I2: target");
@@ -276,9 +296,14 @@ impl Image {
 
 impl Current {
     fn places(&self) -> impl Iterator<Item = (Uuid, i32)> + '_ {
-        let all = self.assigned.iter().chain(self.revoking.iter());
-        all.flat_map(|(topic, partitions)| partitions.iter().map(|partition| (*topic, *partition)))
+        [&self.assigned, &self.revoking].into_iter().flat_map(|owned| places(owned))
     }
+}
+
+fn places(owned: &Assignment) -> impl Iterator<Item = (Uuid, i32)> + '_ {
+    owned
+        .iter()
+        .flat_map(|(topic, partitions)| partitions.iter().map(|partition| (*topic, *partition)))
 }
 
 fn put<T>(map: &mut BTreeMap<String, Arc<T>>, key: &str, value: Option<&Arc<T>>) {

@@ -279,11 +279,14 @@ impl Group {
         self.image.members().is_empty()
     }
 
-    /// May this caller commit offsets now? (In Kafka this is no heartbeat either.)
+    /// May this caller commit offsets of these partitions now, `None` for one that does not exist?
+    /// (In Kafka this is no heartbeat either.) A member that has not heard of its new epoch yet may
+    /// go on to commit what was its own in the old one, and is so still (KIP-1251).
     pub(crate) fn admit_commit(
         &self,
         caller: &Caller,
         since_version_9: bool,
+        mut places: impl Iterator<Item = Option<(Uuid, i32)>>,
     ) -> Result<(), ResponseError> {
         if caller.generation < 0 && self.is_empty() {
             // An administrator, or a consumer that chooses its partitions itself.
@@ -295,6 +298,11 @@ impl Group {
         let classic = member.classic.is_some();
         if !classic && !since_version_9 {
             return Err(ResponseError::UnsupportedVersion);
+        }
+        let current = self.image.current(&caller.member_id);
+        let had = |place: Option<_>| place.is_some_and(|it| current.had(it, caller.generation));
+        if caller.generation < current.epoch && places.all(had) {
+            return Ok(());
         }
         self.check_epoch(&caller.member_id, caller.generation, classic)
     }

@@ -53,6 +53,7 @@ impl Step<'_> {
             // It stays in its epoch until it says that it gave them back.
             return Current {
                 state: MemberState::UnrevokedPartitions,
+                since: before.since_of([&kept, &revoking], before.epoch),
                 assigned: Arc::new(kept),
                 revoking: Arc::new(revoking),
                 ..before.clone()
@@ -73,6 +74,7 @@ impl Step<'_> {
                 true => MemberState::UnreleasedPartitions,
                 false => MemberState::Stable,
             },
+            since: before.since_of([&kept, &Assignment::new()], epoch),
             assigned: Arc::new(kept),
             revoking: Arc::default(),
         }

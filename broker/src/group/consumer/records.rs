@@ -11,8 +11,10 @@
 //! | 8 | current assignment of a member | 0 |
 //! | 16 | topics that a regular expression matched | 0 |
 //!
-//! All values are flexible; tagged fields that are not known (Kafka 4.3 adds an assignment's time
-//! and epochs) are skipped. The metadata hash is compared with our own only: see `target.rs`.
+//! All values are flexible; tagged fields that are not known (Kafka 4.3 adds an assignment's time)
+//! are skipped. The epochs of a current assignment's partitions (KIP-1251) are such a field, which
+//! Kafka writes since 4.3, and earlier versions skip. The metadata hash is compared with our own
+//! only: see `target.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use super::super::codec::{
     take_i16, take_i32, take_i64, take_text, take_uuid, take_varint, to_length,
 };
 use super::super::exchange::{Assignment, Protocol};
-use super::image::{Classic, Current, Epoch, Matched, MemberState, Record, Subscription};
+use super::image::{Classic, Current, Epoch, Matched, MemberState, Record, Since, Subscription};
 
 const GROUP: i16 = 3;
 const PARTITION_METADATA: i16 = 4;
@@ -38,7 +40,8 @@ const PATTERN: i16 = 16;
 
 const VALUE_VERSION: i16 = 0;
 
-/// Of the metadata hash in the group's value, and of the classic protocols in a member's.
+/// Of the metadata hash in the group's value, of the classic protocols in a member's, and of the
+/// epochs in a current assignment's topics.
 const FIRST_TAG: u32 = 0;
 
 /// Kafka's bytes for a structure that could be null.
@@ -269,8 +272,8 @@ fn current_value(current: &Current) -> Bytes {
         MemberState::UnrevokedPartitions => 1,
         MemberState::UnreleasedPartitions => 2,
     });
-    put_assignment(&mut out, &current.assigned);
-    put_assignment(&mut out, &current.revoking);
+    put_owned(&mut out, &current.assigned, &current.since);
+    put_owned(&mut out, &current.revoking, &current.since);
     put_no_tagged_fields(&mut out);
     out.freeze()
 }
@@ -284,10 +287,13 @@ fn parse_current(input: &mut Bytes) -> Parsed<Current> {
         // A state that a later version invented waits like this one until it is reconciled.
         _ => MemberState::UnreleasedPartitions,
     };
-    let assigned = Arc::new(take_assignment(input)?);
-    let revoking = Arc::new(take_assignment(input)?);
+    let mut since = Since::new();
+    // A record without them says no more than that the partitions are the member's by now; a static
+    // member that is away has a negative epoch.
+    let assigned = Arc::new(take_owned(input, epoch.max(0), &mut since)?);
+    let revoking = Arc::new(take_owned(input, epoch.max(0), &mut since)?);
     skip_tagged_fields(input)?;
-    Ok(Current { epoch, previous_epoch, state, assigned, revoking })
+    Ok(Current { epoch, previous_epoch, state, assigned, revoking, since: Arc::new(since) })
 }
 
 fn pattern_value(matched: &Matched) -> Bytes {
@@ -333,6 +339,53 @@ fn take_assignment(input: &mut Bytes) -> Parsed<Assignment> {
     }
     assignment.retain(|_, partitions| !partitions.is_empty());
     Ok(assignment)
+}
+
+/// An assignment with the epoch of each partition.
+fn put_owned(out: &mut BytesMut, assignment: &Assignment, since: &Since) {
+    put_compact_count(out, assignment.len());
+    for (topic, partitions) in assignment {
+        out.put_u128(topic.as_u128());
+        put_compact_count(out, partitions.len());
+        let mut epochs = BytesMut::new();
+        put_compact_count(&mut epochs, partitions.len());
+        for partition in partitions {
+            out.put_i32(*partition);
+            epochs.put_i32(since.get(&(*topic, *partition)).copied().unwrap_or(0));
+        }
+        put_varint(out, 1);
+        put_varint(out, FIRST_TAG);
+        put_varint(out, u32::try_from(epochs.len()).expect("fewer than partitions of a broker"));
+        out.put_slice(&epochs);
+    }
+}
+
+fn take_owned(input: &mut Bytes, absent: i32, since: &mut Since) -> Parsed<Assignment> {
+    let count = take_compact_count(input)?.ok_or(RecordError::BadLength)?;
+    let mut assignment = Assignment::new();
+    for _ in 0..count {
+        let topic = take_uuid(input)?;
+        let count = take_compact_count(input)?.ok_or(RecordError::BadLength)?;
+        let partitions: Vec<i32> = (0..count).map(|_| take_i32(input)).collect::<Parsed<_>>()?;
+        let epochs = match take_first_tag(input)? {
+            Some(mut field) => take_epochs(&mut field)?,
+            None => Vec::new(),
+        };
+        // As in Kafka, epochs that do not fit the partitions count as absent.
+        let fit = epochs.len() == partitions.len();
+        for (at, partition) in partitions.iter().enumerate() {
+            let epoch = if fit { epochs[at] } else { absent };
+            since.insert((topic, *partition), epoch);
+        }
+        assignment.entry(topic).or_default().extend(partitions);
+    }
+    assignment.retain(|_, partitions| !partitions.is_empty());
+    Ok(assignment)
+}
+
+fn take_epochs(field: &mut Bytes) -> Parsed<Vec<i32>> {
+    let count = take_compact_count(field)?.unwrap_or(0);
+    (0..count).map(|_| take_i32(field)).collect()
 }
 
 fn put_texts(out: &mut BytesMut, texts: &BTreeSet<String>) {

@@ -61,6 +61,7 @@ fn current() -> Current {
         state: MemberState::UnrevokedPartitions,
         assigned: assignment(&[0, 300]),
         revoking: assignment(&[1]),
+        since: Arc::new(Since::from([((topic(), 0), 3), ((topic(), 300), 7), ((topic(), 1), 5)])),
     }
 }
 
@@ -71,6 +72,7 @@ fn cases() -> Vec<(&'static str, Record)> {
         state: MemberState::Stable,
         assigned: Arc::default(),
         revoking: Arc::default(),
+        since: Arc::default(),
         ..current()
     };
     let matched =
@@ -83,7 +85,7 @@ fn cases() -> Vec<(&'static str, Record)> {
         ("consumer-member-3", Record::Member(named("member-3"), Some(Arc::new(classic())))),
         ("consumer-target-epoch", Record::TargetEpoch(Some(7))),
         ("consumer-target", Record::Target(named("member-1"), Some(assignment(&[0, 300])))),
-        ("consumer-current", Record::Current(named("member-1"), Some(Arc::new(current())))),
+        ("consumer-current-4.3", Record::Current(named("member-1"), Some(Arc::new(current())))),
         ("consumer-current-empty", Record::Current(named("member-2"), Some(Arc::new(empty)))),
         ("consumer-pattern", Record::Pattern(named("fl.*"), Some(Arc::new(matched)))),
     ]
@@ -112,14 +114,17 @@ fn records_are_the_bytes_that_kafka_writes_and_come_back_from_them() {
 }
 
 #[test]
-fn what_kafka_4_3_adds_is_skipped_and_what_it_no_longer_writes_means_nothing() {
+fn what_kafka_4_3_adds_may_be_absent_and_what_it_no_longer_writes_means_nothing() {
     let fixtures = fixtures();
     let value = |name: &str| fixtures[format!("{name}-value").as_str()].clone();
     let read = parse(Part::TargetEpoch, &value("consumer-target-epoch-4.3"));
     assert_eq!(read, Ok(Some(Record::TargetEpoch(Some(7)))));
     let id = "member-1".to_owned();
-    let read = parse(Part::Current(id.clone()), &value("consumer-current-4.3"));
-    assert_eq!(read, Ok(Some(Record::Current(id, Some(Arc::new(current()))))));
+    // Without epochs, the partitions are the member's since its own.
+    let since = [0, 300, 1].map(|partition| ((topic(), partition), 7));
+    let current = Current { since: Arc::new(Since::from(since)), ..current() };
+    let read = parse(Part::Current(id.clone()), &value("consumer-current"));
+    assert_eq!(read, Ok(Some(Record::Current(id, Some(Arc::new(current))))));
     let part = part_of(&fixtures["consumer-partition-metadata-key"]);
     assert_eq!(parse(part, &value("consumer-partition-metadata")), Ok(None));
 }

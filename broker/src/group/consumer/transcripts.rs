@@ -12,7 +12,7 @@
 //! > beat a epoch=1 owns=t:0,1;u:0    without `owns`, it does not say
 //! > join b offers=range owns=t:0     classic protocol; also: instance= topics= type= known=no
 //! > sync b generation=2 | > heartbeat b generation=2 | > leave b -/instance
-//! > commit a epoch=2 version=9 | > fetch a epoch=2
+//! > commit a epoch=2 version=9 of=t:0,1 | > fetch a epoch=2
 //! > restart                          from the records
 //! > upgrade b=t:0,1 c=t:2            a new group, from a classic one with these assignments
 //! ```
@@ -165,7 +165,11 @@ impl Run {
             "commit" => {
                 let caller = caller(&words, "epoch");
                 let version: i16 = words.number("version", 9);
-                let result = self.group.admit_commit(&caller, version >= 9);
+                let of = self.topics.parse(words.named.get("of").copied().unwrap_or("t:0"));
+                let places = of.iter().flat_map(|(topic, partitions)| {
+                    partitions.iter().map(|partition| Some((*topic, *partition)))
+                });
+                let result = self.group.admit_commit(&caller, version >= 9, places);
                 writeln!(out, "  commit: {}", outcome(&result)).expect("a string");
             }
             "fetch" => {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use kafka_protocol::ResponseError;
+use uuid::Uuid;
 
 use super::super::Now;
-use super::super::consumer;
-use super::super::exchange::{Caller, Commit, GroupKind, GroupLine};
+use super::super::consumer::{self, TopicSource};
+use super::super::exchange::{Caller, Commit, GroupKind, GroupLine, NewOffset};
 use super::super::machine::{self, State};
 use super::Slot;
 
@@ -73,11 +74,16 @@ impl Kind {
     }
 
     /// May this caller commit offsets in its transaction?
-    pub(super) fn admit_transactional(&self, caller: &Caller) -> Result<(), ResponseError> {
+    pub(super) fn admit_transactional(
+        &self,
+        caller: &Caller,
+        places: &[(Uuid, i32)],
+    ) -> Result<(), ResponseError> {
+        let places = places.iter().map(|place| Some(*place));
         match self {
             Self::Classic(group) => group.admit_transactional(caller),
             // Producers know no member epochs, but generations.
-            Self::Consumer(group) => match group.admit_commit(caller, true) {
+            Self::Consumer(group) => match group.admit_commit(caller, true, places) {
                 Err(ResponseError::StaleMemberEpoch) => Err(ResponseError::IllegalGeneration),
                 admitted => admitted,
             },
@@ -143,10 +149,19 @@ impl Slot {
     }
 
     /// May this caller commit offsets now?
-    pub(super) fn admit_commit(&mut self, commit: &Commit, now: Now) -> Result<(), ResponseError> {
+    pub(super) fn admit_commit(
+        &mut self,
+        commit: &Commit,
+        topics: &dyn TopicSource,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        let place = |new: &NewOffset| Some((topics.shape(&new.topic)?.id, new.partition));
+        let places = commit.offsets.iter().map(place);
         match &mut self.kind {
             Kind::Classic(group) => group.admit_commit(&commit.caller, now),
-            Kind::Consumer(group) => group.admit_commit(&commit.caller, commit.names_unknown_group),
+            Kind::Consumer(group) => {
+                group.admit_commit(&commit.caller, commit.names_unknown_group, places)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::super::exchange::{Caller, Commit, CommittedOffset, NewOffset};
 use super::super::{GROUPS_MAX, machine, records};
@@ -49,7 +50,7 @@ impl GroupCoordinator {
                 self.may_create(&state, &commit)?;
             }
             let slot = self.slot(&mut state, group);
-            if let Err(error) = slot.admit_commit(&commit, now) {
+            if let Err(error) = slot.admit_commit(&commit, &*self.surroundings.topics, now) {
                 if slot.is_blank() {
                     state.forget(group);
                 }
@@ -180,12 +181,13 @@ impl GroupCoordinator {
         slot.offsets.extend(offsets.iter().map(|new| new.clone().keep(commit_timestamp_ms)));
     }
 
-    /// TxnOffsetCommit: may this member, or whoever names none, commit for the group in its
-    /// transaction (KIP-447)?
+    /// TxnOffsetCommit: may this member, or whoever names none, commit these partitions for the
+    /// group in its transaction (KIP-447)?
     pub(crate) fn admit_transactional(
         &self,
         group: &str,
         caller: &Caller,
+        places: &[(Uuid, i32)],
     ) -> Result<(), ResponseError> {
         if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId);
@@ -195,7 +197,7 @@ impl GroupCoordinator {
             return Err(ResponseError::CoordinatorNotAvailable);
         }
         match state.groups.get(group) {
-            Some(slot) => slot.kind.admit_transactional(caller),
+            Some(slot) => slot.kind.admit_transactional(caller, places),
             None if caller.generation < 0 => Ok(()),
             None => Err(ResponseError::IllegalGeneration),
         }
