@@ -44,6 +44,8 @@ def make(folder, apache):
     if apache:
         # It looks for overdue transactions every ten seconds otherwise.
         lines["transaction.abort.timed.out.transaction.cleanup.interval.ms"] = "100"
+        # It gathers what happens for a second otherwise; ours assigns with the heartbeat.
+        lines["group.consumer.assignment.interval.ms"] = "0"
     broker = Broker(folder=folder, properties=lines, apache=apache)
     broker.sasl_port = sasl
     return broker

@@ -27,6 +27,11 @@ def describe(talk, *groups, version=1, until=None, **more):
                      until=until)
 
 
+def epoch_of(told):
+    """Of the member's first heartbeat: where a group begins to count is a broker's own choice."""
+    return told["MemberEpoch"] if isinstance(told, dict) else 1
+
+
 def assigned(count):
     """The condition that a member has so many partitions."""
     def condition(reply):
@@ -40,7 +45,7 @@ def one_member(talk):
     topic = talk.topic(partitions=3)
     group = talk.name
     told = join_new(talk, group, f"{MEMBER}1", topic)
-    epoch = told["MemberEpoch"] if isinstance(told, dict) else 1
+    epoch = epoch_of(told)
     owned = [{"TopicId": topic.id, "Partitions": [0, 1, 2]}]
     beat(talk, group, f"{MEMBER}1", epoch, owned=owned)
     beat(talk, group, f"{MEMBER}1", epoch)
@@ -69,7 +74,7 @@ def version_zero(talk):
     # The broker makes the id where the client has none.
     told = join_new(talk, group, "", topic, version=0)
     member = told["MemberId"] if isinstance(told, dict) else "none"
-    beat(talk, group, member, 1, version=0)
+    beat(talk, group, member, epoch_of(told), version=0)
     beat(talk, group, member, -1, version=0)
     join_new(talk, group, "", topic, version=1)
 
@@ -94,11 +99,11 @@ def heartbeats_with_mistakes(talk):
     beat(talk, group, member, -2)
     beat(talk, group, member, -2, instance="one")
     beat(talk, group, member, -3)
-    join_new(talk, group, member, topic)
+    epoch = epoch_of(join_new(talk, group, member, topic))
     beat(talk, group, member, 7)
     beat(talk, group, "stranger", 1)
-    beat(talk, group, member, 1, SubscribedTopicRegex="(")
-    beat(talk, group, member, 1, owned=[{"TopicId": topic.id, "Partitions": [0, 9]}])
+    beat(talk, group, member, epoch, SubscribedTopicRegex="(")
+    beat(talk, group, member, epoch, owned=[{"TopicId": topic.id, "Partitions": [0, 9]}])
     describe(talk, group)
 
 
@@ -158,11 +163,13 @@ def subscribed_by_expression(talk):
     topic = talk.topic(partitions=2)
     talk.topic(suffix="-other")
     group, member = talk.name, f"{MEMBER}1"
-    told = beat(talk, group, member, 0, topics=[], owned=[], rebalance_ms=5000,
-                SubscribedTopicRegex=f"{topic.name}.*")
+    whole = {"topics": [], "owned": [], "rebalance_ms": 5000,
+             "SubscribedTopicRegex": f"{topic.name}.*"}
+    told = beat(talk, group, member, 0, **whole)
     if isinstance(told, str):
         return
-    beat(talk, group, member, told["MemberEpoch"], until=assigned(3))
+    # A heartbeat with everything in it is told the assignment, whether it is new or not.
+    beat(talk, group, member, told["MemberEpoch"], **whole, until=assigned(3))
     describe(talk, group)
     beat(talk, f"{group}-bad", member, 0, topics=[], owned=[], rebalance_ms=5000,
          SubscribedTopicRegex="(")
@@ -231,9 +238,9 @@ def listed(talk):
 def deleted(talk):
     topic = talk.topic()
     group, member = talk.name, f"{MEMBER}1"
-    join_new(talk, group, member, topic)
+    epoch = epoch_of(join_new(talk, group, member, topic))
     talk.call("DeleteGroups", 2, {"GroupsNames": [group]})
-    commit(talk, group, topic, generation=1, member=member)
+    commit(talk, group, topic, generation=epoch, member=member)
     talk.call("OffsetDelete", 0, {"GroupId": group, "Topics": [
         {"Name": topic.name, "Partitions": [{"PartitionIndex": 0}]}]})
     beat(talk, group, member, -1)
