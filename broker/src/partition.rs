@@ -10,7 +10,7 @@
 //! Lock order: append locks in the order of their [`PartitionId`]; the waiters' lock is a leaf.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,8 +43,9 @@ impl Batch {
 pub(crate) enum Appended {
     /// In the log's queue; durable when the receiver says `Ok`.
     Queued { base_offset: i64, done: oneshot::Receiver<Result<(), CommitError>> },
-    /// A repeat of a batch that is in the log or on its way there.
-    Repeat { base_offset: i64, last_offset: i64 },
+    /// A repeat of a batch that is in the log or on its way there. `refusals`: as they were counted
+    /// then; if they are more by the time the offsets are durable, others may have taken them.
+    Repeat { base_offset: i64, last_offset: i64, refusals: u64 },
 }
 
 #[derive(Debug)]
@@ -61,6 +62,10 @@ pub(crate) struct Partition {
     appending: Mutex<Appending>,
     /// A unit was refused (disk full): what `appending` holds runs ahead of the log.
     ahead: AtomicBool,
+    /// Units with appends to this partition that the log has not answered.
+    in_flight: AtomicUsize,
+    /// Units with appends to this partition that the log refused.
+    refusals: AtomicU64,
     waiters: Mutex<Vec<Arc<Notify>>>,
 }
 
@@ -87,6 +92,8 @@ impl Partition {
             leader_epoch,
             appending,
             ahead: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            refusals: AtomicU64::new(0),
             waiters: Mutex::default(),
         }
     }
@@ -110,14 +117,22 @@ impl Partition {
 
     pub(crate) fn lock(self: &Arc<Self>) -> Locked<'_> {
         let mut appending = lock(&self.appending);
-        if self.ahead.swap(false, Ordering::AcqRel) {
-            // Offsets were given out that the log then refused: go back to what it has.
+        // Offsets were given out that the log then refused: go back to what it has. But only when
+        // all that was handed over is answered: a unit that is still being written is neither in
+        // the log's ends nor in its producers, and would be forgotten. Under the append lock no
+        // further one can be handed over.
+        if self.is_ahead() && self.in_flight.load(Ordering::Acquire) == 0 {
+            self.ahead.store(false, Ordering::Release);
             appending.next_offset = self.ends().log_end_offset;
             if let Ok(entries) = self.log.producers(self.id) {
                 appending.producers = Producers::restored(entries, crate::core::now_ms());
             }
         }
         Locked { partition: self, appending }
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.ahead.load(Ordering::Acquire)
     }
 
     /// Gives one batch to the log, unless it is a repeat or out of order.
@@ -137,11 +152,17 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Appended, ResponseError> {
         let mut locked = self.lock();
+        if self.is_ahead() {
+            // The log would refuse it, for its offset; and while units keep coming, what is ahead
+            // could never be set right.
+            return Err(ResponseError::KafkaStorageError);
+        }
         if batch.header.producer_id >= 0 {
             match locked.appending.producers.check(&batch.header, begins) {
                 Verdict::New => {}
                 Verdict::Repeat { base_offset, last_offset } => {
-                    return Ok(Appended::Repeat { base_offset, last_offset });
+                    let refusals = self.refusals.load(Ordering::Acquire);
+                    return Ok(Appended::Repeat { base_offset, last_offset, refusals });
                 }
                 Verdict::Refused(error) => return Err(error),
             }
@@ -191,22 +212,35 @@ impl Partition {
     }
 
     /// Waits until everything up to `last_offset` is durable: a repeat of a batch that is still on
-    /// its way must not be answered before it.
+    /// its way must not be answered before it. An error if that batch may have been refused
+    /// meanwhile ([`Appended::Repeat`]): then its offsets are another's.
     pub(crate) async fn durable_past(
         &self,
         last_offset: i64,
+        refusals: u64,
     ) -> Result<(), (ResponseError, String)> {
         /// So often a wait looks whether the log has failed meanwhile.
         const LOOK_EVERY: Duration = Duration::from_millis(100);
         let waiter = Arc::new(Notify::new());
-        while self.high_watermark() <= last_offset {
+        loop {
+            let Some(ends) = self.log.ends(self.id) else {
+                let why = "the topic was deleted".to_owned();
+                return Err((ResponseError::UnknownTopicOrPartition, why));
+            };
+            // Looked at after the ends: a refusal is counted before others get its offsets.
+            if self.refusals.load(Ordering::Acquire) != refusals {
+                let why = "the batch that this one repeats was refused".to_owned();
+                return Err((ResponseError::KafkaStorageError, why));
+            }
+            if ends.log_end_offset > last_offset {
+                return Ok(());
+            }
             if let Some(why) = self.log.failed() {
                 return Err((ResponseError::KafkaStorageError, why));
             }
             self.wake_on_progress(&waiter);
             let _ = tokio::time::timeout(LOOK_EVERY, waiter.notified()).await;
         }
-        Ok(())
     }
 
     pub(crate) fn expire_producers(&self, before_ms: i64) {
@@ -251,11 +285,18 @@ pub(crate) fn commit(
     partitions: Vec<Arc<Partition>>,
 ) -> oneshot::Receiver<Result<(), CommitError>> {
     let (sender, receiver) = oneshot::channel();
+    for partition in &partitions {
+        partition.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
     let done = Box::new(move |result: Result<(), CommitError>| {
         for partition in &partitions {
-            match &result {
-                Ok(()) => partition.wake_all(),
-                Err(_) => partition.ahead.store(true, Ordering::Release),
+            if result.is_err() {
+                partition.refusals.fetch_add(1, Ordering::AcqRel);
+                partition.ahead.store(true, Ordering::Release);
+            }
+            partition.in_flight.fetch_sub(1, Ordering::AcqRel);
+            if result.is_ok() {
+                partition.wake_all();
             }
         }
         // Nobody listens when the connection is gone; the records are durable all the same.
@@ -293,3 +334,6 @@ pub(crate) fn submit(
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

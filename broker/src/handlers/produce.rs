@@ -354,8 +354,8 @@ async fn durable(handed: Handed) -> Result<(i64, i64, i64), Refused> {
             }
             base_offset
         }
-        Appended::Repeat { base_offset, last_offset } => {
-            partition.durable_past(last_offset).await?;
+        Appended::Repeat { base_offset, last_offset, refusals } => {
+            partition.durable_past(last_offset, refusals).await?;
             base_offset
         }
     };
