@@ -92,7 +92,8 @@ fn cut(read: &mut Read, offset: i64, stable: i64) -> bool {
         let run = read.batches[at].clone();
         let mut position = 0;
         for (header, bytes) in batch::split(&run).map_while(Result::ok) {
-            if header.base_offset >= stable {
+            // The last one counts: after DeleteRecords the stable offset may lie inside a batch.
+            if header.last_offset() >= stable {
                 read.batches[at].truncate(position);
                 read.batches.truncate(at + usize::from(position > 0));
                 read.next_offset = stable.max(offset);
@@ -163,5 +164,36 @@ pub(crate) async fn time_hit(
         OffsetAt::MaxTimestamp => {
             blocking(broker, core, partition, move |log| log.max_timestamp(id)).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use odradek_protocol::batch::BatchBuilder;
+    use odradek_protocol::compression::Compression;
+
+    use super::*;
+
+    fn batch(base_offset: i64, records: usize) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::None).producer(9, 0, 0).transactional();
+        for _ in 0..records {
+            builder.push(1, None, None, &[]);
+        }
+        builder.build(base_offset)
+    }
+
+    /// Two batches, offsets 0 to 9 and 10 to 19; the second is of a transaction that is open. After
+    /// records up to 15 were deleted the stable offset is 15, in the middle of it.
+    #[test]
+    fn a_batch_of_which_a_part_is_undecided_is_held_back_whole() {
+        let run = Bytes::from([batch(0, 10), batch(10, 10)].concat());
+        for (stable, left_bytes) in [(20, run.len()), (15, run.len() / 2), (10, run.len() / 2)] {
+            let mut read = Read { batches: vec![run.clone()], next_offset: 20 };
+            assert!(cut(&mut read, 0, stable));
+            assert_eq!((read.byte_count(), read.next_offset), (left_bytes, stable), "{stable}");
+        }
+        let mut read = Read { batches: vec![batch(10, 10)], next_offset: 20 };
+        assert!(!cut(&mut read, 15, 15));
+        assert_eq!((read.byte_count(), read.next_offset), (0, 15));
     }
 }

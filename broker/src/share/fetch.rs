@@ -211,7 +211,7 @@ async fn read_one(
     };
     let batches = read.each_batch().into_iter().filter_map(|bytes| {
         let header = BatchHeader::parse(&bytes).ok()?;
-        (header.base_offset < end).then_some((header, bytes))
+        (header.last_offset() < end).then_some((header, bytes))
     });
     let batches: Vec<(BatchHeader, Bytes)> = batches.collect();
     let transactional = batches.iter().any(|(header, _)| header.is_transactional());
