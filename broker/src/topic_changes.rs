@@ -87,8 +87,22 @@ fn check_count(core: &Core, name: &str, wanted: i32, now: usize) -> Result<(), R
     Ok(())
 }
 
+/// A change that has begun goes on when whoever asked for it is gone: between its state record and
+/// what follows in memory lies the sync, and a half-done change would be undone at the next start.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let ended = tokio::spawn(change).await;
+    ended.unwrap_or_else(|e| refuse(ResponseError::UnknownServerError, e.to_string()))
+}
+
 /// Durable when it returns.
 pub(crate) async fn create(core: &Arc<Core>, wanted: &Wanted) -> Result<Arc<Topic>, Refusal> {
+    let (core, wanted) = (core.clone(), wanted.clone());
+    to_the_end(async move { create_now(&core, &wanted).await }).await
+}
+
+async fn create_now(core: &Arc<Core>, wanted: &Wanted) -> Result<Arc<Topic>, Refusal> {
     let _changing = core.changing_topics().await;
     let record = check(core, wanted)?;
     put(core, &wanted.name, record, None).await
@@ -96,6 +110,16 @@ pub(crate) async fn create(core: &Arc<Core>, wanted: &Wanted) -> Result<Arc<Topi
 
 /// Adds partitions; `count` is the new number in all.
 pub(crate) async fn grow(
+    core: &Arc<Core>,
+    name: &str,
+    count: i32,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let (core, name) = (core.clone(), name.to_owned());
+    to_the_end(async move { grow_now(&core, &name, count, validate_only).await }).await
+}
+
+async fn grow_now(
     core: &Arc<Core>,
     name: &str,
     count: i32,
@@ -144,6 +168,11 @@ pub(crate) fn existing(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
 }
 
 pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Refusal> {
+    let (core, name) = (core.clone(), name.to_owned());
+    to_the_end(async move { delete_now(&core, &name).await }).await
+}
+
+async fn delete_now(core: &Arc<Core>, name: &str) -> Result<(), Refusal> {
     let _changing = core.changing_topics().await;
     let topic = existing(core, name)?;
     if !core.config().topics.delete_enabled {
