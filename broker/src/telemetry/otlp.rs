@@ -4,8 +4,12 @@
 //! Parts stay bytes until they are reached, so that a message of many empty parts does not grow
 //! much when it is decoded.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
+
+use super::values::shown_name;
 
 #[derive(Clone, PartialEq, Message)]
 struct MetricsData {
@@ -76,7 +80,9 @@ const DELTA: i32 = 1;
 /// One number of one metric.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Number {
-    pub name: String,
+    /// As it is shown. All numbers of a metric share it: a long name with many points is a short
+    /// message once it is compressed.
+    pub name: Arc<str>,
     /// `key=value`, sorted.
     pub attributes: Vec<String>,
     pub value: f64,
@@ -91,6 +97,7 @@ pub(super) fn numbers(bytes: Bytes, count_max: usize) -> Result<Vec<Number>, pro
         for scope in ResourceMetrics::decode(resource)?.scope_metrics {
             for metric in ScopeMetrics::decode(scope)?.metrics {
                 let Metric { name, gauge, sum } = Metric::decode(metric)?;
+                let name: Arc<str> = shown_name(&name).into();
                 for points in [gauge, sum].into_iter().flatten() {
                     let delta = points.temporality == DELTA;
                     for point in points.points {
@@ -106,7 +113,11 @@ pub(super) fn numbers(bytes: Bytes, count_max: usize) -> Result<Vec<Number>, pro
     Ok(numbers)
 }
 
-fn number(name: &str, point: Point, delta: bool) -> Result<Option<Number>, prost::DecodeError> {
+fn number(
+    name: &Arc<str>,
+    point: Point,
+    delta: bool,
+) -> Result<Option<Number>, prost::DecodeError> {
     // An integer beyond 2^53 loses its last digits, as in Prometheus.
     let Some(value) = point.as_double.or(point.as_int.map(|value| value as f64)) else {
         return Ok(None);
@@ -119,7 +130,7 @@ fn number(name: &str, point: Point, delta: bool) -> Result<Option<Number>, prost
         attributes.push(format!("{key}={}", text.unwrap_or_default()));
     }
     attributes.sort_unstable();
-    Ok(Some(Number { name: name.to_owned(), attributes, value, delta }))
+    Ok(Some(Number { name: name.clone(), attributes, value, delta }))
 }
 
 const ATTRIBUTES_MAX: usize = 8;
@@ -130,6 +141,11 @@ pub(super) mod tests {
 
     /// A message of one metric with one point, as a client builds it.
     pub(crate) fn message(name: &str, value: f64, delta: bool) -> Bytes {
+        repeated(name, value, delta, 1)
+    }
+
+    /// The same with that point so many times.
+    fn repeated(name: &str, value: f64, delta: bool, count: usize) -> Bytes {
         let attribute = Attribute {
             key: "node.id".to_owned(),
             value: Some(Value { text: None, number: Some(1) }),
@@ -140,7 +156,7 @@ pub(super) mod tests {
             as_int: None,
         };
         let points = Points {
-            points: vec![point.encode_to_vec().into()],
+            points: vec![Bytes::from(point.encode_to_vec()); count],
             temporality: if delta { DELTA } else { 0 },
         };
         let (gauge, sum) = if delta { (None, Some(points)) } else { (Some(points), None) };
@@ -171,12 +187,22 @@ pub(super) mod tests {
             bytes = outer;
         }
         let expected = Number {
-            name: "a".to_owned(),
+            name: "odradek_client_a".into(),
             attributes: vec!["k=v".to_owned()],
             value: 7.0,
             delta: false,
         };
         assert_eq!(numbers(bytes.into(), 10).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn a_long_name_of_many_points_is_cut_and_there_once() {
+        let bomb = repeated(&"x".repeat(1_000_000), 1.0, false, 500);
+        let numbers = numbers(bomb, 500).unwrap();
+        assert_eq!(numbers.len(), 500);
+        let name = &numbers[0].name;
+        assert!(name.len() < 200, "{}", name.len());
+        assert!(numbers.iter().all(|number| Arc::ptr_eq(&number.name, name)));
     }
 
     proptest::proptest! {

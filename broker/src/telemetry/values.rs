@@ -18,7 +18,7 @@ const NAME_CHARS_MAX: usize = 150;
 const LABEL_CHARS_MAX: usize = 200;
 
 /// Name and attributes of a series, as they are shown.
-type Series = (String, String);
+type Series = (Arc<str>, String);
 
 /// The values of one client.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Values {
     pub(super) fn take(&mut self, numbers: Vec<Number>) {
         for number in numbers {
             let attributes = cut(&number.attributes.join(","), LABEL_CHARS_MAX);
-            let series = (shown_name(&number.name), attributes);
+            let series = (number.name, attributes);
             let is_new = !self.series.contains_key(&series);
             if is_new && self.series.len() >= SERIES_MAX {
                 continue;
@@ -49,7 +49,7 @@ impl Values {
 
 /// `org.apache.kafka.producer.record.queue.time.avg` is
 /// `odradek_client_producer_record_queue_time_avg`.
-fn shown_name(name: &str) -> String {
+pub(super) fn shown_name(name: &str) -> String {
     let name = name.strip_prefix("org.apache.kafka.").unwrap_or(name);
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     format!("odradek_client_{}", name.chars().take(NAME_CHARS_MAX).map(safe).collect::<String>())
@@ -135,7 +135,7 @@ mod tests {
 
     fn number(name: &str, value: f64, delta: bool) -> Number {
         let attributes = vec!["node.id=1".to_owned()];
-        Number { name: name.to_owned(), attributes, value, delta }
+        Number { name: shown_name(name).into(), attributes, value, delta }
     }
 
     #[test]
