@@ -291,6 +291,16 @@ impl Core {
         self.producer_ids.next().await
     }
 
+    /// Deletes a group of any kind, with its offsets or where it stands, and with what transactions
+    /// would commit for it later. NON_EMPTY_GROUP while it has members.
+    pub(crate) async fn delete_group(&self, group: &str) -> Result<(), ResponseError> {
+        match self.share.exists(group) {
+            true => self.share.delete(group).await?,
+            false => self.groups.delete(group).await?,
+        }
+        self.transactions.group_deleted(group).await
+    }
+
     /// Where this group's offsets are kept.
     pub(crate) fn offsets_partition_of(&self, group: &str) -> PartitionId {
         self.offsets.of_group(group).id

@@ -12,6 +12,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::StreamExt;
 use http_body_util::BodyExt;
+use odradek_broker::acl::Operation;
 use odradek_broker::client::{Admin, Client, GroupInfo, GroupPartition, Principal};
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -464,6 +465,29 @@ async fn a_page_of_another_site_cannot_change_anything() {
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     let response = server.send(local("POST", "/api/v1/sources/stocks/dance", &[], "")).await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_access_rules_deny_on_the_cluster_is_neither_shown_nor_done() {
+    let server = Server::new(&[]);
+    server.fake.deny_on_cluster(&[Operation::Alter]);
+    let pause = "/api/v1/sources/stocks/pause";
+    let response = server.send(local("POST", pause, &[], "")).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert!(server.services.commands.lock().expect("lock").is_empty());
+    let shown = ["overview", "sources", "processors", "diagnostics/connections"];
+    for name in shown {
+        server.json(&format!("/api/v1/{name}")).await;
+    }
+    server.fake.deny_on_cluster(&[Operation::Describe]);
+    for name in shown {
+        let (status, ..) = server.get(&format!("/api/v1/{name}"), &[]).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{name}");
+    }
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        let (status, ..) = server.get(path, &[]).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
 }
 
 #[tokio::test]

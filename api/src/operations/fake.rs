@@ -1,12 +1,13 @@
 //! A broker in memory for tests of what stands above the seam. Small steps, so that paging and
 //! merging are really exercised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use odradek_broker::acl::Operation;
 use odradek_broker::client::{
     Admin, Client, ClientError, Fetched, GroupInfo, GroupOffset, NewTopic, OffsetAt, PartitionInfo,
     Placed, Result, Scanned, StoredRecord, TopicInfo, TopicRecords, Unit, UnitPlaced, UserInfo,
@@ -22,6 +23,8 @@ pub struct Fake {
     topics: Mutex<BTreeMap<String, Topic>>,
     groups: Mutex<Vec<GroupInfo>>,
     users: Mutex<BTreeMap<String, String>>,
+    /// What nobody may do on the cluster.
+    denied: Mutex<BTreeSet<Operation>>,
     appended: Notify,
 }
 
@@ -93,6 +96,10 @@ impl Fake {
 
     pub fn set_groups(&self, groups: Vec<GroupInfo>) {
         *self.groups.lock().expect("lock") = groups;
+    }
+
+    pub fn deny_on_cluster(&self, operations: &[Operation]) {
+        self.denied.lock().expect("lock").extend(operations);
     }
 
     pub fn password(&self, user: &str) -> Option<String> {
@@ -283,5 +290,16 @@ impl Admin for Fake {
     async fn delete_user(&self, name: &str) -> Result<()> {
         self.users.lock().expect("lock").remove(name);
         Ok(())
+    }
+
+    async fn may_on_cluster(&self, operation: Operation) -> Result<()> {
+        if !self.denied.lock().expect("lock").contains(&operation) {
+            return Ok(());
+        }
+        Err(ClientError::NotAuthorised {
+            principal: "User:ANONYMOUS".to_owned(),
+            operation: operation.name(),
+            resource: "the cluster".to_owned(),
+        })
     }
 }

@@ -70,7 +70,7 @@ impl Admin for Local {
     async fn delete_group(&self, group: &str) -> Result<()> {
         let core = self.broker.core();
         self.may(&core, Operation::Delete, Resource::Group(group))?;
-        let deleted = core.groups.delete(group).await;
+        let deleted = core.delete_group(group).await;
         deleted.map_err(|e| ClientError::Refused(format!("group {group:?}: {e}")))
     }
 
@@ -114,6 +114,10 @@ impl Admin for Local {
         written.map_err(|e| ClientError::Unavailable(e.to_string()))?;
         core.users.remove(name);
         Ok(())
+    }
+
+    async fn may_on_cluster(&self, operation: Operation) -> Result<()> {
+        self.may(&self.broker.core(), operation, Resource::Cluster)
     }
 }
 

@@ -25,6 +25,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::acl::Operation;
+
 pub(crate) use local::Local;
 pub use odradek_protocol::batch::Record as StoredRecord;
 pub use principal::Principal;
@@ -245,4 +247,7 @@ pub trait Admin: Send + Sync + 'static {
     /// Adds the user, or changes the password of an existing one.
     async fn set_user(&self, name: &str, password: &str) -> Result<()>;
     async fn delete_user(&self, name: &str) -> Result<()>;
+    /// Refuses what access rules deny on the cluster, for what stands beside the broker and has no
+    /// rules of its own: sources, processors, the state of the process.
+    async fn may_on_cluster(&self, operation: Operation) -> Result<()>;
 }

@@ -5,6 +5,7 @@
 //! - Needs Describe on the group, else GROUP_AUTHORIZATION_FAILED, and on all topics that it reads,
 //!   else TOPIC_AUTHORIZATION_FAILED.
 //! - A topic that does not exist any more is left out of the assignments.
+//! - A name that comes twice is answered once.
 //! - v1: the kind of each member, because those of the classic protocol may be among them.
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::{self, DescribedConsumer};
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 
 /// Kinds of members.
 const CLASSIC: i8 = 0;
@@ -32,7 +33,7 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> Result<ConsumerGroupDescribeResponse, Close> {
     let show_operations = request.include_authorized_operations;
-    let groups = request.group_ids.into_iter().map(|group| {
+    let groups = distinct(request.group_ids).into_iter().map(|group| {
         let mut described = match context.allowed(Operation::Describe, Resource::Group(&group)) {
             true => describe(context, group),
             false => DescribedGroup::default()

@@ -27,15 +27,9 @@ pub(crate) async fn handle(
     let once: Vec<GroupId> = named.filter(|group| seen.insert(group.to_string())).collect();
     // Together, so that they share a sync of the log.
     let results = once.into_iter().map(|group| async move {
-        let deleted = match context.allowed(Operation::Delete, Resource::Group(&group)) {
-            true if context.core.share.exists(&group) => context.core.share.delete(&group).await,
-            true => context.core.groups.delete(&group).await,
+        let result = match context.allowed(Operation::Delete, Resource::Group(&group)) {
+            true => context.core.delete_group(&group).await,
             false => Err(ResponseError::GroupAuthorizationFailed),
-        };
-        // What a transaction would commit for the group later goes with it.
-        let result = match deleted {
-            Ok(()) => context.core.transactions.group_deleted(&group).await,
-            Err(error) => Err(error),
         };
         DeletableGroupResult::default()
             .with_group_id(group)

@@ -3,9 +3,12 @@
 //! - Topics, this broker, what was set for all brokers (no name), groups and client metrics
 //!   subscriptions, from the one table of keys. Secrets have no value.
 //! - Topics and groups need DescribeConfigs on them, everything else on the cluster.
+//! - A name that comes twice is answered once, with the keys of both.
 //! - v1 (KIP-226): synonyms; v3 (KIP-524): types and documentation.
 //!
 //! Left out: broker loggers, refused with INVALID_REQUEST.
+
+use std::collections::HashSet;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -19,7 +22,7 @@ use crate::acl::Operation;
 use crate::config::describe::Described;
 use crate::config_changes::Target;
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, merged};
 use crate::state::ConfigResource;
 use crate::topic_changes::Refusal;
 
@@ -28,16 +31,19 @@ pub(crate) async fn handle(
     request: DescribeConfigsRequest,
 ) -> Result<DescribeConfigsResponse, Close> {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-    let results = request.resources.iter().map(|resource| {
+    let named = |resource: &DescribeConfigsResource| {
+        (resource.resource_type, resource.resource_name.clone())
+    };
+    let resources = merged(request.resources, named, join_keys);
+    let results = resources.iter().map(|resource| {
         let mut result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         match describe(context, resource) {
             Ok(described) => {
-                let wanted = |d: &Described| match &resource.configuration_keys {
-                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *d.name),
-                    _ => true,
-                };
+                let keys = resource.configuration_keys.iter().flatten();
+                let keys: HashSet<&str> = keys.map(|key| key.as_str()).collect();
+                let wanted = |d: &Described| keys.is_empty() || keys.contains(&*d.name);
                 let rows = described.into_iter().filter(wanted);
                 result.configs = rows.map(|d| row(context, d, synonyms, documentation)).collect();
             }
@@ -49,6 +55,16 @@ pub(crate) async fn handle(
         result
     });
     Ok(DescribeConfigsResponse::default().with_results(results.collect()))
+}
+
+/// No keys, or an empty list of them, asks for all.
+fn join_keys(first: &mut DescribeConfigsResource, more: DescribeConfigsResource) {
+    let some = |keys: Option<Vec<StrBytes>>| keys.filter(|keys| !keys.is_empty());
+    let both = some(first.configuration_keys.take()).zip(some(more.configuration_keys));
+    first.configuration_keys = both.map(|(mut keys, more)| {
+        keys.extend(more);
+        keys
+    });
 }
 
 fn describe(

@@ -3,6 +3,7 @@
 //! - Members' metadata, and the protocol, only while the group is stable, as in Kafka: before that
 //!   they belong to no assignment.
 //! - Needs Describe on each group, else GROUP_AUTHORIZATION_FAILED.
+//! - A name that comes twice is answered once.
 //! - v3 (KIP-430): authorised operations; v4 (KIP-345): instance ids; v5: flexible. A group that
 //!   does not exist is Dead, and from v6 on (KIP-1043) GROUP_ID_NOT_FOUND too. So is one of the
 //!   consumer protocol: that has ConsumerGroupDescribe.
@@ -17,14 +18,14 @@ use kafka_protocol::protocol::StrBytes;
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
 use crate::group::exchange::DescribedMember;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 
 pub(crate) async fn handle(
     context: &Context,
     request: DescribeGroupsRequest,
 ) -> Result<DescribeGroupsResponse, Close> {
     let show_operations = context.version >= 3 && request.include_authorized_operations;
-    let groups = request.groups.into_iter().map(|group| {
+    let groups = distinct(request.groups).into_iter().map(|group| {
         let mut described = match context.allowed(Operation::Describe, Resource::Group(&group)) {
             true => describe(context, group),
             false => DescribedGroup::default()

@@ -1,13 +1,16 @@
 //! DescribeLogDirs (35), versions 1 to 4 (KIP-113).
 //!
 //! - The one folder, and the bytes of each partition asked for; no topics means all of them.
-//!   Nothing lags and nothing moves.
+//!   Nothing lags and nothing moves. A name that comes twice is answered once.
 //! - v3 (KIP-784): an error for the whole; v4 (KIP-827): bytes of the disk, in all and free.
 //! - Needs Describe on the cluster.
 //!
 //! Left out: the disk's bytes on other systems than Unix (-1).
 
+use std::collections::HashSet;
+
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
@@ -16,7 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::Operation;
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, merged};
 use crate::topics::Topic;
 
 pub(crate) async fn handle(
@@ -28,16 +31,9 @@ pub(crate) async fn handle(
         let code = if context.version >= 3 { error.code() } else { 0 };
         return Ok(response.with_error_code(code));
     }
-    let topics: Vec<DescribeLogDirsTopic> = match &request.topics {
+    let topics: Vec<DescribeLogDirsTopic> = match request.topics {
         None => context.core.topics.all().iter().map(|topic| sizes(topic, |_| true)).collect(),
-        Some(asked) => asked
-            .iter()
-            .filter_map(|asked| {
-                let topic = context.core.topics.by_name(&asked.topic)?;
-                Some(sizes(&topic, |index| asked.partitions.contains(&index)))
-            })
-            .filter(|topic| !topic.partitions.is_empty())
-            .collect(),
+        Some(asked) => named(context, asked),
     };
     let failed = context.core.log.failed().map(|_| ResponseError::KafkaStorageError.code());
     let mut result = DescribeLogDirsResult::default()
@@ -54,6 +50,20 @@ pub(crate) async fn handle(
 pub(super) fn folder(context: &Context) -> String {
     let dir = &context.core.config().log_dir;
     std::path::absolute(dir).unwrap_or_else(|_| dir.clone()).display().to_string()
+}
+
+/// Only partitions that exist; a topic without any is left out.
+fn named(context: &Context, asked: Vec<DescribableLogDirTopic>) -> Vec<DescribeLogDirsTopic> {
+    let join = |first: &mut DescribableLogDirTopic, more: DescribableLogDirTopic| {
+        first.partitions.extend(more.partitions);
+    };
+    let asked = merged(asked, |asked| asked.topic.clone(), join);
+    let topics = asked.into_iter().filter_map(|asked| {
+        let topic = context.core.topics.by_name(&asked.topic)?;
+        let partitions: HashSet<i32> = asked.partitions.into_iter().collect();
+        Some(sizes(&topic, |index| partitions.contains(&index)))
+    });
+    topics.filter(|topic| !topic.partitions.is_empty()).collect()
 }
 
 fn sizes(topic: &Topic, wanted: impl Fn(i32) -> bool) -> DescribeLogDirsTopic {

@@ -1,12 +1,13 @@
 //! DescribeProducers (61), version 0 (KIP-664).
 //!
 //! - The producers that each partition remembers: epoch, last sequence, time of the last batch, and
-//!   where their transaction begins if one is open.
+//!   where their transaction begins if one is open. A partition that comes twice is answered once.
 //! - Each topic needs Read, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //!
 //! Left out: nothing.
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState as Shown, TopicResponse,
 };
@@ -15,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct, merged};
 use crate::sequence::ProducerState;
 use crate::topics::{self, Topic};
 
@@ -25,10 +26,14 @@ pub(crate) async fn handle(
     context: &Context,
     request: DescribeProducersRequest,
 ) -> Result<DescribeProducersResponse, Close> {
-    let topics = request.topics.into_iter().map(|asked| {
+    let join = |first: &mut TopicRequest, more: TopicRequest| {
+        first.partition_indexes.extend(more.partition_indexes);
+    };
+    let topics = merged(request.topics, |topic| topic.name.clone(), join);
+    let topics = topics.into_iter().map(|asked| {
         let known = context.core.topics.by_name(&asked.name);
         let allowed = context.allowed(Operation::Read, Resource::Topic(&asked.name));
-        let partitions = asked.partition_indexes.into_iter().map(|index| {
+        let partitions = distinct(asked.partition_indexes).into_iter().map(|index| {
             let response = PartitionResponse::default().with_partition_index(index);
             let found = match allowed {
                 true => states(known.as_deref(), &asked.name, index),

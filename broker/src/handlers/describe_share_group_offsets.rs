@@ -6,6 +6,7 @@
 //! - Null instead of topics asks for everything that the group was given.
 //! - Needs DESCRIBE of the group; topics that the caller may not describe are
 //!   TOPIC_AUTHORIZATION_FAILED if they were named, and left out else.
+//! - A name that comes twice is answered once, with the topics and partitions of both.
 //!
 //! Left out: version 1 (KIP-1226, the lag), which the message crate does not have.
 
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct, merged};
 use crate::topics::Topic;
 
 const NOT_BEGUN: i64 = -1;
@@ -38,8 +39,27 @@ pub(crate) async fn handle(
     context: &Context,
     request: DescribeShareGroupOffsetsRequest,
 ) -> Result<DescribeShareGroupOffsetsResponse, Close> {
-    let groups = request.groups.into_iter().map(|group| describe(context, group));
+    let groups = merged(request.groups, |group| group.group_id.clone(), join_topics);
+    let groups = groups.into_iter().map(|group| describe(context, group));
     Ok(DescribeShareGroupOffsetsResponse::default().with_groups(groups.collect()))
+}
+
+/// Who asks for everything and for some topics too is told everything.
+fn join_topics(
+    first: &mut request::DescribeShareGroupOffsetsRequestGroup,
+    more: request::DescribeShareGroupOffsetsRequestGroup,
+) {
+    first.topics = first.topics.take().zip(more.topics).map(|(mut topics, more)| {
+        topics.extend(more);
+        topics
+    });
+}
+
+fn join_partitions(
+    first: &mut request::DescribeShareGroupOffsetsRequestTopic,
+    more: request::DescribeShareGroupOffsetsRequestTopic,
+) {
+    first.partitions.extend(more.partitions);
 }
 
 fn describe(
@@ -57,7 +77,10 @@ fn describe(
         seen.map(|seen| (seen.id, seen.summary.map_or(NOT_BEGUN, |summary| summary.start_offset)));
     let starts: Starts = starts.collect();
     let topics = match wanted.topics {
-        Some(topics) => topics.into_iter().map(|topic| named(context, topic, &starts)).collect(),
+        Some(topics) => {
+            let topics = merged(topics, |topic| topic.topic_name.clone(), join_partitions);
+            topics.into_iter().map(|topic| named(context, topic, &starts)).collect()
+        }
         None => all(context, &starts),
     };
     group.with_topics(topics)
@@ -71,7 +94,7 @@ fn named(
     let name = wanted.topic_name;
     let denied = !context.allowed(Operation::Describe, Resource::Topic(&name));
     let topic = context.core.topics.by_name(&name).filter(|_| !denied);
-    let partitions = wanted.partitions.into_iter().map(|partition| {
+    let partitions = distinct(wanted.partitions).into_iter().map(|partition| {
         if denied {
             let error = ResponseError::TopicAuthorizationFailed;
             return to_wire(partition, NOT_BEGUN, 0)

@@ -4,6 +4,7 @@
 //!   uses is TRANSACTIONAL_ID_NOT_FOUND. PrepareCommit and PrepareAbort are seen only while the
 //!   end of the transaction is on its way to the disk.
 //! - Needs Describe on each transactional id; a topic that may not be described is left out.
+//! - A name that comes twice is answered once.
 //!
 //! Left out: nothing.
 
@@ -19,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 use crate::transaction::coordinator::Line;
 use crate::transaction::record::TransactionRecord;
 
@@ -27,7 +28,8 @@ pub(crate) async fn handle(
     context: &Context,
     request: DescribeTransactionsRequest,
 ) -> Result<DescribeTransactionsResponse, Close> {
-    let states = request.transactional_ids.into_iter().map(|id| describe(context, id));
+    let ids = distinct(request.transactional_ids).into_iter();
+    let states = ids.map(|id| describe(context, id));
     Ok(DescribeTransactionsResponse::default().with_transaction_states(states.collect()))
 }
 

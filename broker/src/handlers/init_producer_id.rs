@@ -10,6 +10,7 @@
 //! - v3 (KIP-360): a producer that names its id goes on with the next epoch; one that was fenced
 //!   meanwhile gets PRODUCER_FENCED, before v4 (KIP-588) INVALID_PRODUCER_EPOCH. At the last epoch
 //!   it gets a new id. v5 (KIP-890): nothing new in the request.
+//! - A transactional id is at most 1,024 bytes: INVALID_REQUEST beyond.
 //! - `transaction.max.timeout.ms` bounds the time-out: INVALID_TRANSACTION_TIMEOUT.
 //!
 //! Left out: v6 (two-phase commit, KIP-939), which Kafka 4.1 does not list as stable.

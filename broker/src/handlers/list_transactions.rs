@@ -1,13 +1,15 @@
 //! ListTransactions (66), versions 0 to 2 (KIP-664).
 //!
 //! - All transactional ids, or those in some of the states, of some of the producer ids. A state
-//!   that does not exist is named in the reply; nothing is in it.
+//!   that does not exist is named in the reply, once; nothing is in it.
 //! - v1 (KIP-994): only those whose transaction began longer ago than a duration. v2 (KIP-1152):
 //!   only ids that match a regular expression, as a whole; one that is none is
 //!   INVALID_REGULAR_EXPRESSION.
 //! - An id that may not be described is left out.
 //!
 //! Left out: nothing.
+
+use std::collections::HashSet;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_transactions_response::TransactionState;
@@ -20,7 +22,7 @@ use regex::{Regex, RegexBuilder};
 use crate::acl::{Operation, Resource};
 use crate::core::now_ms;
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 use crate::limits;
 use crate::transaction::coordinator::Line;
 
@@ -45,14 +47,17 @@ pub(crate) async fn handle(
         let error = ResponseError::InvalidRegularExpression;
         return Ok(response.with_error_code(error.code()));
     };
-    let (states, unknown): (Vec<_>, Vec<_>) =
-        request.state_filters.iter().cloned().partition(|state| STATES.contains(&state.as_str()));
+    let any_state = request.state_filters.is_empty();
+    let filters = distinct(request.state_filters).into_iter();
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        filters.partition(|state| STATES.contains(&state.as_str()));
+    let states: HashSet<&str> = known.iter().map(|state| state.as_str()).collect();
+    let producers: HashSet<ProducerId> = request.producer_id_filters.into_iter().collect();
     let now = now_ms();
+    // The cheapest first: the access rules come after the sets, and the pattern after the rules.
     let wanted = |line: &Line| {
         let long_ago = now.saturating_sub(line.record.start_ms) > request.duration_filter;
-        let producers = &request.producer_id_filters;
-        (request.state_filters.is_empty()
-            || states.iter().any(|state| state.as_str() == line.state))
+        (any_state || states.contains(line.state))
             && (producers.is_empty() || producers.contains(&ProducerId(line.record.producer_id)))
             && (request.duration_filter < 0 || long_ago)
             && context

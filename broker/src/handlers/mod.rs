@@ -2,6 +2,8 @@
 //! each version added, what is left out. Every handler has the same shape:
 //! `async fn handle(context: &Context, request: XRequest) -> Result<XResponse, Close>`.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -135,6 +137,30 @@ impl Context {
     }
 }
 
+/// What a request names, each once and where it came first. Answered as often as it is named, a
+/// short name would ask for a reply of any size.
+pub(crate) fn distinct<T: Clone + Eq + Hash>(named: Vec<T>) -> Vec<T> {
+    merged(named, T::clone, |_, _| ())
+}
+
+/// As [`distinct`], where `join` adds to the first what the others of the same key ask for.
+pub(crate) fn merged<T, K: Eq + Hash>(
+    named: Vec<T>,
+    key: impl Fn(&T) -> K,
+    join: impl Fn(&mut T, T),
+) -> Vec<T> {
+    let mut places: HashMap<K, usize> = HashMap::new();
+    let mut once: Vec<T> = Vec::new();
+    for one in named {
+        let place = *places.entry(key(&one)).or_insert(once.len());
+        match once.get_mut(place) {
+            Some(first) => join(first, one),
+            None => once.push(one),
+        }
+    }
+    once
+}
+
 /// KIP-320: what a client believes about the leader. -1 means that it does not say.
 pub(crate) fn check_leader_epoch(
     partition: &Partition,
@@ -145,5 +171,23 @@ pub(crate) fn check_leader_epoch(
         epoch if epoch < partition.leader_epoch() => Err(ResponseError::FencedLeaderEpoch),
         epoch if epoch > partition.leader_epoch() => Err(ResponseError::UnknownLeaderEpoch),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_twice_is_there_once_and_where_it_came_first() {
+        assert_eq!(distinct(vec!["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
+        assert_eq!(distinct(vec![7; 10_000]), [7]);
+    }
+
+    #[test]
+    fn what_the_others_ask_for_is_joined_to_the_first() {
+        let named = vec![("b", vec![1]), ("a", vec![2]), ("b", vec![3, 1])];
+        let once = merged(named, |one| one.0, |first, more| first.1.extend(more.1));
+        assert_eq!(once, [("b", vec![1, 3, 1]), ("a", vec![2])]);
     }
 }

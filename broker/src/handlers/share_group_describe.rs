@@ -4,6 +4,7 @@
 //!   GROUP_ID_NOT_FOUND; an empty name: INVALID_GROUP_ID.
 //! - Needs DESCRIBE of the group; if a member reads a topic that the caller may not describe, the
 //!   group is TOPIC_AUTHORIZATION_FAILED, as in Kafka.
+//! - A name that comes twice is answered once.
 //!
 //! Left out: version 0 (early access, which Kafka no longer serves).
 
@@ -18,14 +19,14 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 use crate::share::records::MemberRecord;
 
 pub(crate) async fn handle(
     context: &Context,
     request: ShareGroupDescribeRequest,
 ) -> Result<ShareGroupDescribeResponse, Close> {
-    let groups = request.group_ids.into_iter().map(|group| {
+    let groups = distinct(request.group_ids).into_iter().map(|group| {
         let mut described = describe(context, group);
         if request.include_authorized_operations && described.error_code == 0 {
             let group = Resource::Group(&described.group_id);

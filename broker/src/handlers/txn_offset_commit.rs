@@ -6,6 +6,8 @@
 //! - A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, the others are taken.
 //! - A group that was not added to the transaction is INVALID_TXN_STATE, from v4 (KIP-1050)
 //!   TRANSACTION_ABORTABLE; from v5 (KIP-890) the request adds it.
+//! - Of more offsets than a transaction may hold (10,000, 4 MiB of text) none is taken, with
+//!   INVALID_REQUEST.
 //! - Needs Write on the transactional id, Read on the group and on each topic.
 //! - v2 (KIP-320): leader epochs. v3 (KIP-447): member id, instance id and generation, checked
 //!   against the group as for OffsetCommit; flexible.
