@@ -73,7 +73,9 @@ struct Maps {
 #[derive(Default)]
 pub(crate) struct Topics {
     maps: RwLock<Maps>,
-    /// Counts changes; grows under the lock, so whoever reads it first sees what it promises.
+    /// Counts changes of names, ids and partition counts, not of configurations: after each, every
+    /// group that reads topics by regular expressions matches all names again. Grows under the
+    /// lock, so whoever reads it first sees what it promises.
     version: AtomicU64,
 }
 
@@ -103,8 +105,11 @@ impl Topics {
     pub(crate) fn put(&self, topic: Arc<Topic>) {
         let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         maps.by_id.insert(topic.id, topic.clone());
-        maps.by_name.insert(topic.name.clone(), topic);
-        self.version.fetch_add(1, Ordering::AcqRel);
+        let shape = (topic.id, topic.partitions.len());
+        let before = maps.by_name.insert(topic.name.clone(), topic);
+        if before.is_none_or(|before| (before.id, before.partitions.len()) != shape) {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn remove(&self, topic: &Topic) {
@@ -168,7 +173,38 @@ pub(crate) fn check_name(name: &str) -> Result<(), (ResponseError, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_name;
+    use super::*;
+    use crate::config::Config;
+
+    fn topic(name: &str, id: u128) -> Topic {
+        let configs = BTreeMap::new();
+        let settings = Config::defaults().topic_settings(&configs).expect("the defaults");
+        Topic {
+            name: name.into(),
+            id: Uuid::from_u128(id),
+            internal: false,
+            configs,
+            settings,
+            partitions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_version_grows_when_a_topic_comes_or_goes_not_with_its_configuration() {
+        let topics = Topics::default();
+        topics.put(Arc::new(topic("a", 1)));
+        assert_eq!(topics.version(), 1);
+        let configs = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
+        topics.put(Arc::new(Topic { configs, ..topic("a", 1) }));
+        assert_eq!(topics.version(), 1);
+        assert_eq!(topics.by_name("a").expect("put").configs.len(), 1);
+        topics.put(Arc::new(topic("b", 2)));
+        assert_eq!(topics.version(), 2);
+        topics.remove(&topic("a", 1));
+        assert_eq!(topics.version(), 3);
+        topics.put(Arc::new(topic("a", 3)));
+        assert_eq!(topics.version(), 4);
+    }
 
     #[test]
     fn topic_names_follow_kafkas_rule() {

@@ -72,12 +72,15 @@ fn check_one(
 }
 
 fn are_well_formed(acknowledgements: &[Acknowledgement]) -> bool {
-    let mut previous_last = -1;
+    // Below 0 is no offset.
+    let mut previous_last = 0;
     acknowledgements.iter().all(|one| {
         let in_order = one.first <= one.last && one.first >= previous_last;
         previous_last = one.last;
         let kinds = i64::try_from(one.kinds.len()).unwrap_or(i64::MAX);
-        let counted = kinds == 1 || (kinds > 1 && one.last - one.first == kinds - 1);
+        // Checked: what is not in order may be so far apart that there is no such number.
+        let apart = one.last.checked_sub(one.first);
+        let counted = kinds == 1 || (kinds > 1 && apart == Some(kinds - 1));
         in_order && counted && one.kinds.iter().all(|kind| (0..=KIND_MAX).contains(kind))
     })
 }
@@ -97,5 +100,11 @@ mod tests {
         assert!(!are_well_formed(&[one(0, 4, &[1, 1])]));
         assert!(!are_well_formed(&[one(0, 0, &[4])]), "renewal is version 2's");
         assert!(!are_well_formed(&[one(0, 0, &[-1])]));
+        assert!(!are_well_formed(&[one(-1, i64::MAX, &[1, 1])]));
+        assert!(!are_well_formed(&[one(i64::MIN, i64::MAX, &[1, 1])]));
+        assert!(!are_well_formed(&[one(i64::MAX, i64::MIN, &[1, 1])]));
+        assert!(!are_well_formed(&[one(-1, -1, &[1])]), "below 0 is no offset");
+        assert!(!are_well_formed(&[one(0, i64::MAX, &[1, 1])]));
+        assert!(are_well_formed(&[one(0, i64::MAX, &[1])]));
     }
 }

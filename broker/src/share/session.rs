@@ -98,7 +98,8 @@ impl ShareSessions {
             epoch => {
                 let session = self.at(key, epoch)?;
                 session.add(&opening.named, true)?;
-                session.partitions.retain(|cached| !opening.forgotten.contains(&cached.id));
+                let forgotten: HashSet<PartitionId> = opening.forgotten.into_iter().collect();
+                session.partitions.retain(|cached| !forgotten.contains(&cached.id));
                 session.count();
                 Ok(Opened::Continued { partitions: session.ids() })
             }

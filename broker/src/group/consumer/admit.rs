@@ -1,10 +1,13 @@
 //! Who may do what: every check before anything changes, with Kafka's errors and sentences.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 
 use super::super::MEMBERS_MAX;
 use super::super::exchange::{Assignment, JOINS, LEAVES_FOR_NOW, MemberHeartbeat, Refusal};
-use super::{Group, World, pattern};
+use super::pattern::GROUP_PATTERNS_MAX;
+use super::{Group, World};
 
 /// How a request finds its member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl Group {
 
     /// May the heartbeat be taken in? Nothing has changed yet if not.
     pub(super) fn admit(
-        &self,
+        &mut self,
         heartbeat: &MemberHeartbeat,
         id: &str,
         world: &World<'_>,
@@ -49,15 +52,33 @@ impl Group {
         if let Some(wanted) = heartbeat.pattern.as_deref().filter(|it| !it.is_empty()) {
             // One that somebody uses was checked when it came.
             if !self.image.patterns().contains_key(wanted) {
-                pattern::compile(wanted).map_err(|why| {
-                    let why = format!(
-                        "SubscribedTopicRegex `{wanted}` is not a valid regular expression: {why}."
-                    );
-                    Refusal::new(ResponseError::InvalidRegularExpression, why)
-                })?;
+                self.admit_pattern(wanted, id, &admitted)?;
             }
         }
         Ok(admitted)
+    }
+
+    /// A regular expression that nobody in the group uses yet; it is kept compiled.
+    fn admit_pattern(&mut self, wanted: &str, id: &str, by: &Admitted) -> Result<(), Refusal> {
+        let refused = |why: String| Refusal::new(ResponseError::InvalidRegularExpression, why);
+        // What this member used before, also under another member id, makes room for it.
+        let gives_up = |other: &str| {
+            other == id || matches!(by, Admitted::Replaces(replaced) if replaced.as_str() == other)
+        };
+        let others = self.image.members().iter().filter(|(other, _)| !gives_up(other));
+        let used: BTreeSet<&str> =
+            others.filter_map(|(_, member)| member.pattern.as_deref()).collect();
+        if used.len() >= GROUP_PATTERNS_MAX {
+            return Err(refused(format!(
+                "SubscribedTopicRegex `{wanted}` is one too many: the members of a group use at \
+                 most {GROUP_PATTERNS_MAX} different regular expressions."
+            )));
+        }
+        self.compiled.add(wanted).map_err(|why| {
+            refused(format!(
+                "SubscribedTopicRegex `{wanted}` is not a valid regular expression: {why}."
+            ))
+        })
     }
 
     fn admit_static(&self, instance_id: &str, id: &str, joins: bool) -> Result<Admitted, Refusal> {
@@ -154,4 +175,58 @@ pub(super) fn not_a_member(id: &str, world: &World<'_>) -> Refusal {
 fn unknown_instance(instance_id: &str) -> Refusal {
     let why = format!("Instance id {instance_id} is unknown.");
     Refusal::new(ResponseError::UnknownMemberId, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Now;
+    use super::super::super::exchange::Reply;
+    use super::super::testing::TestTopics;
+    use super::super::{ConsumerSettings, Event, step};
+    use super::*;
+
+    fn beat(group: &mut Group, member_id: &str, epoch: i32, pattern: &str) -> Result<i32, Refusal> {
+        let heartbeat = MemberHeartbeat {
+            member_id: member_id.to_owned(),
+            epoch,
+            rebalance_timeout_ms: Some(60_000),
+            pattern: Some(pattern.to_owned()),
+            owned: Some(Assignment::new()),
+            ..MemberHeartbeat::default()
+        };
+        let world = World {
+            group: "g",
+            topics: &TestTopics::default(),
+            sees: &|_| true,
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+        };
+        let heartbeat = Box::new(heartbeat);
+        let event = Event::Heartbeat { waiter: 1, heartbeat, fresh_member_id: String::new() };
+        let outcome = step(group, event, Now::default(), &world);
+        match outcome.replies.into_iter().next() {
+            Some((1, Reply::Member(reply))) => reply.map(|reply| reply.epoch),
+            other => panic!("no answer to a heartbeat: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_group_has_a_bounded_number_of_regular_expressions() {
+        let mut group = Group::new(ConsumerSettings::default());
+        let mut last = 0;
+        for i in 0..GROUP_PATTERNS_MAX {
+            last = beat(&mut group, &format!("m{i}"), JOINS, &format!("t{i}.*")).expect("room");
+        }
+        let refusal = beat(&mut group, "late", JOINS, "more.*").expect_err("one too many");
+        assert_eq!(refusal.error, ResponseError::InvalidRegularExpression);
+        assert!(refusal.why.is_some_and(|why| why.contains("one too many")));
+        assert!(!group.image.members().contains_key("late"), "nothing has changed");
+        // One that is there already is no other one, and a member may have another instead of its
+        // own.
+        beat(&mut group, "same", JOINS, "t0.*").expect("known");
+        let member = format!("m{}", GROUP_PATTERNS_MAX - 1);
+        beat(&mut group, &member, last, "more.*").expect("in place of its own");
+        assert_eq!(group.image.patterns().len(), GROUP_PATTERNS_MAX);
+        assert!(group.image.patterns().contains_key("more.*"));
+    }
 }

@@ -192,6 +192,8 @@ pub(crate) struct Group {
     timers: BTreeMap<String, Timers>,
     /// Of the topics, when they were looked at last; `None` after a start.
     topics_version: Option<u64>,
+    /// The image's regular expressions, ready for use.
+    compiled: pattern::Compiled,
 }
 
 /// One step in the making.
@@ -228,7 +230,13 @@ pub(crate) fn step(group: &mut Group, event: Event, now: Now, world: &World<'_>)
 
 impl Group {
     pub(crate) fn new(settings: ConsumerSettings) -> Self {
-        Self { settings, image: Image::default(), timers: BTreeMap::new(), topics_version: None }
+        Self {
+            settings,
+            image: Image::default(),
+            timers: BTreeMap::new(),
+            topics_version: None,
+            compiled: pattern::Compiled::default(),
+        }
     }
 
     /// A group as it was written. Its members go on as if nothing had happened if they send a

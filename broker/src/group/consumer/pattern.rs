@@ -5,7 +5,13 @@
 //! the size of a compiled expression is bounded here, because whoever may join a group can send
 //! one.
 
+use std::collections::BTreeMap;
+
 use regex::{Regex, RegexBuilder};
+
+/// Different expressions of one group, which keeps them compiled: at worst each takes about half a
+/// megabyte. The members of an application have one, or two while it is being replaced.
+pub(super) const GROUP_PATTERNS_MAX: usize = 32;
 
 /// Bytes of one compiled expression: `[a-z]{1,100}` takes about 20 KiB.
 const COMPILED_BYTES_MAX: usize = 256 * 1024;
@@ -16,8 +22,44 @@ const CACHE_BYTES_MAX: usize = 256 * 1024;
 /// The expression itself: it is part of a record's key, whose texts have a length of 15 bits.
 const PATTERN_BYTES_MAX: usize = 4 * 1024;
 
+/// The expressions of one group, compiled when they are first seen: whenever a topic comes, goes or
+/// grows they are all matched again, under the lock of all groups.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Compiled {
+    /// `None`: one of a foreign record, which cannot be compiled.
+    patterns: BTreeMap<String, Option<Regex>>,
+}
+
+/// They follow from the group's image, and so make no difference between groups.
+impl PartialEq for Compiled {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Compiled {}
+
+impl Compiled {
+    /// One that a member brings; if it is refused, it is not kept.
+    pub(super) fn add(&mut self, pattern: &str) -> Result<(), String> {
+        let compiled = compile(pattern)?;
+        self.patterns.insert(pattern.to_owned(), Some(compiled));
+        Ok(())
+    }
+
+    /// One of the image; compiled now if it came from a record.
+    pub(super) fn of(&mut self, pattern: &str) -> Option<&Regex> {
+        let compiled = || compile(pattern).ok();
+        self.patterns.entry(pattern.to_owned()).or_insert_with(compiled).as_ref()
+    }
+
+    pub(super) fn retain(&mut self, is_used: impl Fn(&str) -> bool) {
+        self.patterns.retain(|pattern, _| is_used(pattern));
+    }
+}
+
 /// A sentence without a full stop says what is wrong.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(format!("it is longer than {PATTERN_BYTES_MAX} bytes"));
     }
@@ -64,7 +106,20 @@ fn without_quotes(pattern: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::compile;
+    use super::{Compiled, compile};
+
+    #[test]
+    fn a_foreign_expression_that_cannot_be_compiled_matches_nothing_and_none_is_kept_unused() {
+        let mut compiled = Compiled::default();
+        assert!(compiled.add("[").is_err());
+        assert!(compiled.patterns.is_empty());
+        compiled.add("fl.+").expect("an expression");
+        assert!(compiled.of("fl.+").expect("compiled").is_match("flights"));
+        assert!(compiled.of("[").is_none());
+        assert!(compiled.of("t").expect("compiled").is_match("t"));
+        compiled.retain(|pattern| pattern == "t");
+        assert_eq!(compiled.patterns.keys().collect::<Vec<_>>(), ["t"]);
+    }
 
     #[test]
     fn an_expression_matches_whole_names_only() {

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use regex::Regex;
 use uuid::Uuid;
 
 use super::assignor::{self, Assignor, Candidate};
 use super::image::{Epoch, Image, Matched, Record};
-use super::{Group, Step, TopicShape, TopicSource, World, pattern};
+use super::{Group, Step, TopicShape, TopicSource, World};
 
 impl Step<'_> {
     /// One more, if `changed`, or if the topics that the group reads have changed since it was
@@ -41,9 +42,11 @@ impl Step<'_> {
 
     /// Looks up the topics of a regular expression again; `true` if they are others than before.
     pub(super) fn match_pattern(&mut self, pattern: &str) -> bool {
+        let world = self.world;
+        // It was compiled when its first member brought it; one of a foreign record may not be.
+        let compiled = self.group.compiled.of(pattern);
+        let topics = compiled.map(|compiled| matching(compiled, world)).unwrap_or_default();
         let before = self.group.image.patterns().get(pattern);
-        // It was compiled when its first member brought it; one of a foreign record may not.
-        let topics = matching(pattern, self.world).unwrap_or_default();
         if before.is_some_and(|before| before.topics == topics) {
             return false;
         }
@@ -60,6 +63,8 @@ impl Step<'_> {
         for pattern in unused {
             self.put(Record::Pattern(pattern, None));
         }
+        let Group { image, compiled, .. } = &mut *self.group;
+        compiled.retain(|pattern| image.uses_pattern(pattern));
     }
 
     /// A new target assignment, if the one there is is of an older epoch.
@@ -134,11 +139,10 @@ pub(super) fn preferred_assignor(
     preferred.unwrap_or(Assignor::Uniform)
 }
 
-fn matching(pattern: &str, world: &World<'_>) -> Option<BTreeSet<String>> {
-    let compiled = pattern::compile(pattern).ok()?;
+fn matching(compiled: &Regex, world: &World<'_>) -> BTreeSet<String> {
     let names = world.topics.names().into_iter();
     let matched = names.filter(|name| compiled.is_match(name) && (world.sees)(name));
-    Some(matched.map(|name| name.to_string()).collect())
+    matched.map(|name| name.to_string()).collect()
 }
 
 /// Changes when a topic that the group reads is created, deleted, made anew, or grows. FNV-1a over
