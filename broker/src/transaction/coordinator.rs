@@ -121,13 +121,17 @@ impl TransactionCoordinator {
             let producer_id = self.log.new_producer_id().await?;
             self.make(id, producer_id, timeout_ms)?;
         }
-        self.ask_for_producer(id, |waiter, fresh_producer_id| Event::Init {
+        let asked = self.ask_for_producer(id, |waiter, fresh_producer_id| Event::Init {
             waiter,
             timeout_ms,
             expected,
             fresh_producer_id,
+        });
+        asked.await.map_err(|error| match error {
+            // The id was forgotten in this very moment; the client asks again, and makes it anew.
+            ResponseError::InvalidProducerIdMapping => ResponseError::CoordinatorNotAvailable,
+            other => other,
         })
-        .await
     }
 
     /// AddPartitionsToTxn and AddOffsetsToTxn; durable when it returns `Ok`.
@@ -194,6 +198,10 @@ impl TransactionCoordinator {
             return Err(ResponseError::InvalidProducerIdMapping);
         };
         let mut slot = lock(&slot);
+        if slot.gone {
+            // It expired while we waited for the lock: nobody would ever end what begins here.
+            return Err(ResponseError::InvalidProducerIdMapping);
+        }
         slot.machine.admit_batch(producer, partition, support)?;
         let appended = append();
         if matches!(appended, Ok(Appended::Queued { .. })) {
@@ -211,6 +219,9 @@ impl TransactionCoordinator {
     ) -> Result<(), ResponseError> {
         let slot = self.slot(id).ok_or(ResponseError::InvalidProducerIdMapping)?;
         let slot = lock(&slot);
+        if slot.gone {
+            return Err(ResponseError::InvalidProducerIdMapping);
+        }
         slot.machine.admit_batch(producer, partition, Support::Abortable)
     }
 

@@ -102,7 +102,7 @@ pub(crate) enum Effect {
     Reply(Waiter, Reply),
     /// One at a time; answered by [`Event::Written`].
     Write(Write),
-    /// The id is gone from the log; it can be forgotten.
+    /// The id is gone from the log, or never came into it; it can be forgotten.
     Forget,
     /// A line for the broker's log.
     Note(&'static str),
@@ -315,16 +315,29 @@ impl Transaction {
         self.write_additions(now)
     }
 
-    /// Everything that waits goes into one write (M2).
+    /// Everything that waits goes into one write (M2), except offsets for which the transaction has
+    /// no room: only here is known what came before them.
     fn write_additions(&mut self, now: Now) -> Vec<Effect> {
         if self.writing.is_some() || self.waiting.is_empty() {
             return Vec::new();
         }
-        let additions: Vec<Addition> = std::mem::take(&mut self.waiting).into();
         let mut next = self.record.clone();
-        apply(&mut next, &additions, now);
-        self.writing = Some(Writing::Additions(additions));
-        vec![Effect::Write(Write { record: Some(next), ending: None, at_ms: now.wall_ms })]
+        let (mut additions, mut effects) = (Vec::new(), Vec::new());
+        for addition in std::mem::take(&mut self.waiting) {
+            if addition.fits(&next) {
+                apply(&mut next, &addition, now);
+                additions.push(addition);
+            } else {
+                let refused = Reply::Done(Err(ResponseError::InvalidRequest));
+                effects.push(Effect::Reply(addition.waiter, refused));
+            }
+        }
+        if !additions.is_empty() {
+            self.writing = Some(Writing::Additions(additions));
+            let record = Some(next);
+            effects.push(Effect::Write(Write { record, ending: None, at_ms: now.wall_ms }));
+        }
+        effects
     }
 
     fn written(&mut self, result: Result<(), ResponseError>, now: Now) -> Vec<Effect> {
@@ -332,7 +345,9 @@ impl Transaction {
         match (self.writing.take(), result) {
             (Some(Writing::Additions(additions)), result) => {
                 if result.is_ok() {
-                    apply(&mut self.record, &additions, now);
+                    for addition in &additions {
+                        apply(&mut self.record, addition, now);
+                    }
                     if self.record.state == State::Ongoing {
                         self.begin(now);
                     }
@@ -353,6 +368,10 @@ impl Transaction {
             (Some(Writing::Removal), Ok(())) => effects.push(Effect::Forget),
             (Some(Writing::Init { waiter, .. }), Err(error)) => {
                 effects.push(Effect::Reply(waiter, Reply::Producer(Err(error))));
+                if self.record.epoch == NO_EPOCH {
+                    // It never came into the log: no timer would ever find it.
+                    effects.push(Effect::Forget);
+                }
             }
             (Some(Writing::End { waiter, .. }), Err(error)) => {
                 let reply = Reply::Producer(Err(error));
@@ -380,20 +399,27 @@ impl Transaction {
     }
 }
 
-fn apply(record: &mut TransactionRecord, additions: &[Addition], now: Now) {
-    for addition in additions {
-        match &addition.what {
-            Added::Partitions(partitions) => {
-                record.begin(now.wall_ms);
-                partitions.iter().for_each(|partition| record.add_partition(*partition));
-            }
-            Added::Offsets(through, offsets) => {
-                record.begin(now.wall_ms);
-                record.add_partition(*through);
-                record.add_offsets(offsets);
-            }
-            Added::NoGroup(group) => record.offsets.retain(|offset| offset.group != *group),
+impl Addition {
+    fn fits(&self, record: &TransactionRecord) -> bool {
+        match &self.what {
+            Added::Offsets(_, offsets) => record.has_room_for(offsets),
+            Added::Partitions(_) | Added::NoGroup(_) => true,
         }
+    }
+}
+
+fn apply(record: &mut TransactionRecord, addition: &Addition, now: Now) {
+    match &addition.what {
+        Added::Partitions(partitions) => {
+            record.begin(now.wall_ms);
+            partitions.iter().for_each(|partition| record.add_partition(*partition));
+        }
+        Added::Offsets(through, offsets) => {
+            record.begin(now.wall_ms);
+            record.add_partition(*through);
+            record.add_offsets(offsets);
+        }
+        Added::NoGroup(group) => record.offsets.retain(|offset| offset.group != *group),
     }
 }
 

@@ -62,12 +62,21 @@ impl Default for TransactionSettings {
     }
 }
 
-/// Transactional ids in all. One costs about half a kilobyte; whoever makes a new one for every
-/// start of a program must meet a bound before memory does.
+/// Transactional ids in all. One costs about half a kilobyte beside its own text, so all of them at
+/// most about 150 MB; whoever makes a new one for every start of a program must meet a bound before
+/// memory does.
 pub(crate) const TRANSACTIONAL_IDS_MAX: usize = 100_000;
 
 /// Bytes of a transactional id: it becomes the key of a record.
-pub(crate) const TRANSACTIONAL_ID_BYTES_MAX: usize = i16::MAX as usize;
+pub(crate) const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
+
+/// Offsets that one transaction may hold: each addition writes all of them anew. A consumer of
+/// thousands of partitions stays below it.
+pub(crate) const PENDING_OFFSETS_MAX: usize = 10_000;
+
+/// Bytes of the text of those offsets, as names of groups and topics and as metadata: about what
+/// the largest record of a transaction is in the log and in memory.
+pub(crate) const PENDING_OFFSETS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Of markers and in replies: the state topic's leader never changes here.
 pub(crate) const COORDINATOR_EPOCH: i32 = 0;

@@ -6,6 +6,7 @@ use odradek_log::PartitionId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{PENDING_OFFSETS_BYTES_MAX, PENDING_OFFSETS_MAX};
 use crate::group::exchange::NewOffset;
 
 pub(crate) const NO_PRODUCER_ID: i64 = -1;
@@ -56,6 +57,10 @@ pub(crate) struct PendingOffset {
 impl PendingOffset {
     fn place(&self) -> (&str, Uuid, i32) {
         (&self.group, self.topic_id, self.partition)
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.group.len() + self.topic.len() + self.metadata.len()
     }
 
     pub(crate) fn to_new_offset(&self) -> NewOffset {
@@ -152,6 +157,18 @@ impl TransactionRecord {
         self.partitions.entry(partition.topic_id).or_default().insert(partition.partition);
     }
 
+    /// Whether the bounds of a transaction's offsets hold once these are added.
+    pub(crate) fn has_room_for(&self, offsets: &[PendingOffset]) -> bool {
+        let added: HashSet<_> = offsets.iter().map(PendingOffset::place).collect();
+        let kept = self.offsets.iter().filter(|old| !added.contains(&old.place()));
+        let (mut places, mut bytes) = (0_usize, 0_usize);
+        for offset in kept.chain(offsets) {
+            places += 1;
+            bytes += offset.text_bytes();
+        }
+        places <= PENDING_OFFSETS_MAX && bytes <= PENDING_OFFSETS_BYTES_MAX
+    }
+
     /// The last offset for a place counts.
     pub(crate) fn add_offsets(&mut self, offsets: &[PendingOffset]) {
         let added: HashSet<_> = offsets.iter().map(PendingOffset::place).collect();
@@ -185,5 +202,29 @@ mod tests {
         assert_eq!(record.offsets, vec![offset]);
         let text = serde_json::to_string(&record).expect("plain structs serialise");
         assert_eq!(serde_json::from_str::<TransactionRecord>(&text).expect("our own"), record);
+    }
+
+    #[test]
+    fn offsets_of_a_transaction_are_bounded_in_number_and_in_bytes() {
+        let offset = |partition: usize, metadata: &str| PendingOffset {
+            group: "g".to_owned(),
+            topic_id: Uuid::from_u128(7),
+            topic: "t".to_owned(),
+            partition: i32::try_from(partition).expect("small"),
+            offset: 0,
+            leader_epoch: None,
+            metadata: metadata.to_owned(),
+        };
+        let mut record = TransactionRecord::new(9, 60_000);
+        let most: Vec<_> = (0..PENDING_OFFSETS_MAX).map(|index| offset(index, "")).collect();
+        assert!(record.has_room_for(&most));
+        record.add_offsets(&most);
+        // What takes the place of an older one needs no room of its own.
+        assert!(record.has_room_for(&[offset(0, "m")]));
+        assert!(!record.has_room_for(&[offset(PENDING_OFFSETS_MAX, "")]));
+        let empty = TransactionRecord::new(9, 60_000);
+        let longest = "m".repeat(PENDING_OFFSETS_BYTES_MAX - "gt".len());
+        assert!(empty.has_room_for(&[offset(0, &longest)]));
+        assert!(!empty.has_room_for(&[offset(0, &format!("{longest}m"))]));
     }
 }

@@ -166,7 +166,12 @@ impl World {
                 Effect::Write(write) => self.units.push(Unit::Write { id, write }),
                 Effect::Reply(waiter, reply) => self.answered(waiter, &reply),
                 Effect::Note(_) => {}
-                Effect::Forget => panic!("no schedule is seven days long"),
+                Effect::Forget => {
+                    // Its first write failed; no schedule is seven days long.
+                    assert_eq!(self.machines[id].record().epoch, NO_EPOCH);
+                    self.next_producer_id += 1;
+                    self.machines[id] = Transaction::new(self.next_producer_id, TIMEOUT_MS);
+                }
             }
         }
     }

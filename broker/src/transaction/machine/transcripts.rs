@@ -287,6 +287,34 @@ fn replay(transcript: &str) -> String {
 }
 
 #[test]
+fn offsets_beyond_the_bound_are_refused_and_nothing_is_written() {
+    let (mut run, mut out) = (Run::new(), String::new());
+    run.say("init");
+    run.say("written");
+    let most = crate::transaction::PENDING_OFFSETS_MAX;
+    let one = |index: usize| pending("g", &format!("{index}=0"));
+    let mut commit = |offsets: Vec<PendingOffset>| {
+        let producer = Producer { id: FIRST_PRODUCER_ID, epoch: 0 };
+        let (waiter, support, through) = (99, Support::Adds, OFFSETS);
+        let event = Event::CommitOffsets { waiter, producer, support, through, offsets };
+        out.clear();
+        run.give(event, &mut out);
+        (run.writing.is_some(), run.transaction.record.state, out.clone())
+    };
+    let refused = "  #99 INVALID_REQUEST\n".to_owned();
+    let beyond = commit((0..=most).filter_map(one).collect());
+    assert_eq!(beyond, (false, State::Empty, refused));
+    let (is_written, ..) = commit((0..most).filter_map(one).collect());
+    assert!(is_written);
+    // While that is on its way the next one waits, and is refused for what came before it.
+    let (_, _, waiting) = commit(one(most).into_iter().collect());
+    assert_eq!(waiting, "");
+    let heard = run.say("written");
+    assert!(heard.contains("  #99 INVALID_REQUEST\n"), "the second is refused");
+    assert!(run.writing.is_none());
+}
+
+#[test]
 fn transactions_behave_as_their_transcripts_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transaction/testdata/transcripts");
     let mut checked = 0;
