@@ -31,7 +31,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("group.consumer.", "assignments are made, and expressions looked up, at once"),
     ("group.coordinator.", "groups are worked on by the broker's own threads"),
     ("group.share.", "share groups have one assignor, which works at once"),
-    ("group.streams.", "streams groups are not there yet"),
+    ("group.streams.", "streams groups are not served"),
     ("share.coordinator.", "share groups are kept in the broker's own state log"),
     ("delegation.token.", "there are no delegation tokens"),
     ("password.encoder.", "passwords are kept only as verifiers"),
@@ -92,11 +92,11 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("connection.failed.authentication.delay.ms", NoEffect("a failed login is answered at once")),
     (
         "max.incremental.fetch.session.cache.slots",
-        NoEffect("fetch sessions end with their connection"),
+        NoEffect("fetch sessions have a bound of their own"),
     ),
     (
         "min.incremental.fetch.session.eviction.ms",
-        NoEffect("fetch sessions end with their connection"),
+        NoEffect("fetch sessions have a bound of their own"),
     ),
     ("fetch.purgatory.purge.interval.requests", NoEffect(STORE)),
     ("producer.purgatory.purge.interval.requests", NoEffect(STORE)),
