@@ -61,7 +61,7 @@ fn current() -> Current {
         state: MemberState::UnrevokedPartitions,
         assigned: assignment(&[0, 300]),
         revoking: assignment(&[1]),
-        since: Arc::new(Since::from([((topic(), 0), 3), ((topic(), 300), 7), ((topic(), 1), 5)])),
+        since: Arc::new(Since::from([((topic(), 0), 7), ((topic(), 300), 6), ((topic(), 1), 5)])),
     }
 }
 
