@@ -149,6 +149,7 @@ pub(crate) const APIS: &[Api] = &[
         left_out =
             &["version 6 (two-phase commit, KIP-939): the message library lacks its request"]
     ),
+    api!(offset_for_leader_epoch::OffsetForLeaderEpochRequest, 2..=4),
     api!(add_partitions_to_txn::AddPartitionsToTxnRequest, 0..=5),
     api!(add_offsets_to_txn::AddOffsetsToTxnRequest, 0..=4),
     api!(end_txn::EndTxnRequest, 0..=5),
@@ -161,7 +162,6 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_acls::DescribeAclsRequest, 1..=3),
     api!(create_acls::CreateAclsRequest, 1..=3),
     api!(delete_acls::DeleteAclsRequest, 1..=3),
-    api!(offset_for_leader_epoch::OffsetForLeaderEpochRequest, 2..=4),
     api!(
         describe_configs::DescribeConfigsRequest,
         1..=4,
