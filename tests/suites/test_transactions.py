@@ -257,15 +257,16 @@ def test_a_loop_of_transactions_copies_each_record_once_under_kill_9(make_broker
         loop = subprocess.Popen(command + arguments, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=log)
         try:
-            more()
             for _ in range(ROUNDS):
+                # Looked up before there is more to copy: the loop may be done with that at once.
                 before = end_offset(broker, "to", 2)
+                more()
                 wait_for("the loop to get on",
                          lambda before=before: end_offset(broker, "to", 2) > before + 100, 120)
                 time.sleep(chance.random() * 0.4)  # where in its work the kill finds the broker
                 broker.kill()
                 broker.start()
-                more()
+            more()
             done.write_text(str(sent))
             output, _ = loop.communicate(timeout=300)
         finally:
