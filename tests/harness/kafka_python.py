@@ -24,6 +24,14 @@ SHA256 = "4ccda3616b9aa5c353d74a97f2770d6cd1b950890d77ab0e8890e09a48eeed65"
 MODULES = ("admin", "consumer", "producer")
 REQUIREMENTS = provision.TESTS / "requirements-foreign.txt"
 TEST_SECONDS_MAX = 120
+# Lines that are changed for both targets: (file, what it says, what it says instead).
+PATCHES = [
+    # kafka-python's set_topics forgets a subscription if it comes while the first request for
+    # metadata is under way (it says so: "TODO: handle future when old metadata request is currently
+    # in-flight"), and then asks no more for five minutes. So the first one is waited for.
+    ("test_producer_integration.py", "        consumer.subscribe([topic])\n        received = set()\n",
+     "        consumer.topics()\n        consumer.subscribe([topic])\n        received = set()\n"),
+]
 SERVICE = '''"""In place of the file that the source archive leaves out."""
 
 
@@ -43,7 +51,7 @@ class SpawnedService:
 
 def provide():
     """The folder with the tests, and None or one sentence why it is not there."""
-    key = provision.key_of(VERSION, SHA256, SERVICE)
+    key = provision.key_of(VERSION, SHA256, SERVICE, PATCHES)
     folder = provision.CACHE / f"kafka-python-{VERSION}-{key}"
     _, problem = provision.venv("foreign", REQUIREMENTS)
     if problem or (folder / "complete").exists():
@@ -66,6 +74,12 @@ def provide():
     # The standard library has a package of this name, which would win over a folder without this.
     (tests / "__init__.py").touch()
     (tests / "service.py").write_text(SERVICE)
+    for name, said, instead in PATCHES:
+        path = tests / "integration" / name
+        text = path.read_text()
+        if text.count(said) != 1:
+            return folder, f"{name} does not say once: {said}"
+        path.write_text(text.replace(said, instead))
     (folder / "complete").touch()
     return folder, None
 
