@@ -1,8 +1,8 @@
 //! The broker as a whole: configuration, the running incarnation, listeners, background work.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use crate::diagnose::Diary;
 use crate::fetch_session::FetchSessions;
 use crate::limits;
 use crate::listener;
+use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::retention;
 use crate::telemetry::Telemetry;
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub readers: Semaphore,
     pub gate: Gate,
     pub open_connections: AtomicUsize,
+    loggers: OnceLock<Arc<dyn Loggers>>,
     listeners: std::sync::Mutex<Vec<BoundListener>>,
     stopping: watch::Sender<bool>,
     tasks: std::sync::Mutex<JoinSet<()>>,
@@ -120,6 +122,7 @@ impl Broker {
             readers: Semaphore::new(limits::READERS_MAX),
             gate: Gate::default(),
             open_connections: AtomicUsize::new(0),
+            loggers: OnceLock::new(),
             listeners: std::sync::Mutex::default(),
             stopping: watch::channel(false).0,
             tasks: std::sync::Mutex::default(),
@@ -135,6 +138,15 @@ impl Broker {
 
     pub fn admin(&self, principal: Principal) -> Arc<dyn Admin> {
         Arc::new(Local::new(self.clone(), principal))
+    }
+
+    /// Lets administrators ask for and change what the process says; the first call counts.
+    pub fn set_loggers(&self, loggers: Arc<dyn Loggers>) {
+        let _ = self.inner.loggers.set(loggers);
+    }
+
+    pub(crate) fn loggers(&self) -> Option<&dyn Loggers> {
+        self.inner.loggers.get().map(|loggers| &**loggers)
     }
 
     pub fn listeners(&self) -> Vec<BoundListener> {

@@ -19,7 +19,7 @@ use crate::topics::{self, Topic};
 /// Kafka's `ConfigResource.Type`.
 pub(crate) const TOPIC: i8 = 2;
 pub(crate) const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
+pub(crate) const BROKER_LOGGER: i8 = 8;
 pub(crate) const CLIENT_METRICS: i8 = 16;
 pub(crate) const GROUP: i8 = 32;
 
@@ -27,6 +27,8 @@ pub(crate) const GROUP: i8 = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Topic(String),
+    /// Of this process.
+    Loggers,
     Other(ConfigResource),
 }
 
@@ -58,7 +60,11 @@ impl Target {
                 return Ok(Self::Topic(name.to_owned()));
             }
             BROKER if name.is_empty() => ConfigResource::BrokerDefaults,
-            BROKER => match name.parse::<i32>() {
+            BROKER_LOGGER if name.is_empty() => {
+                return invalid("Broker id must not be empty".to_owned());
+            }
+            BROKER | BROKER_LOGGER => match name.parse::<i32>() {
+                Ok(id) if id == node && kind == BROKER_LOGGER => return Ok(Self::Loggers),
                 Ok(id) if id == node => ConfigResource::Broker(id),
                 Ok(id) => {
                     let why = format!("Unexpected broker id, expected {node}, but received {id}");
@@ -68,11 +74,6 @@ impl Target {
             },
             GROUP => ConfigResource::Group(name.to_owned()),
             CLIENT_METRICS => ConfigResource::ClientMetrics(name.to_owned()),
-            BROKER_LOGGER => {
-                let why = "levels of loggers cannot be asked for or changed here: the environment \
-                           variable ODRADEK_LOG sets them at the start";
-                return invalid(why.to_owned());
-            }
             other => return invalid(format!("Unknown resource type {other}")),
         };
         Ok(Self::Other(other))
@@ -81,6 +82,7 @@ impl Target {
     fn key(&self, name: &str) -> Option<&'static Key> {
         match self {
             Self::Topic(_) => keys::topic_key(name),
+            Self::Loggers => None,
             Self::Other(ConfigResource::Group(_)) => keys::group_key(name),
             Self::Other(ConfigResource::ClientMetrics(_)) => keys::client_metrics_key(name),
             Self::Other(ConfigResource::Broker(_) | ConfigResource::BrokerDefaults) => {
@@ -112,14 +114,20 @@ pub(crate) async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let _changing = core.changing_topics().await;
-    let before = match target {
-        Target::Topic(name) => topic_changes::existing(core, name)?.configs.clone(),
-        Target::Other(resource) => core.configs.overrides(resource),
-    };
-    let after = changed(target, &before, changes, replace)?;
     match target {
-        Target::Topic(name) => alter_topic(core, name, after, validate_only).await,
-        Target::Other(resource) => alter_other(core, resource, after, validate_only).await,
+        Target::Topic(name) => {
+            let before = &topic_changes::existing(core, name)?.configs;
+            let after = changed(target, before, changes, replace)?;
+            alter_topic(core, name, after, validate_only).await
+        }
+        Target::Other(resource) => {
+            let after = changed(target, &core.configs.overrides(resource), changes, replace)?;
+            alter_other(core, resource, after, validate_only).await
+        }
+        Target::Loggers => {
+            let why = "levels of loggers are changed one by one, by IncrementalAlterConfigs";
+            refuse(ResponseError::InvalidRequest, why)
+        }
     }
 }
 

@@ -162,11 +162,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(describe_acls::DescribeAclsRequest, 1..=3),
     api!(create_acls::CreateAclsRequest, 1..=3),
     api!(delete_acls::DeleteAclsRequest, 1..=3),
-    api!(
-        describe_configs::DescribeConfigsRequest,
-        1..=4,
-        left_out = &["broker loggers are INVALID_REQUEST"]
-    ),
+    api!(describe_configs::DescribeConfigsRequest, 1..=4),
     api!(
         alter_configs::AlterConfigsRequest,
         0..=2,
@@ -196,10 +192,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(
         incremental_alter_configs::IncrementalAlterConfigsRequest,
         0..=1,
-        left_out = &[
-            "an unknown key of a broker is INVALID_REQUEST; Kafka keeps it",
-            "broker loggers are INVALID_REQUEST",
-        ]
+        left_out = &["an unknown key of a broker is INVALID_REQUEST; Kafka keeps it"]
     ),
     api!(
         alter_partition_reassignments::AlterPartitionReassignmentsRequest,

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use odradek_log::{AbortedTransaction, Ends, Read};
+use odradek_log::{AbortedTransaction, Ends};
 use uuid::Uuid;
 
 use crate::dispatch::{Close, IntoReply};
@@ -14,6 +14,24 @@ use crate::reply::Reply;
 /// From this version on: compact lengths and tagged fields.
 const FLEXIBLE_FROM: i16 = 12;
 
+/// What there was to read.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Runs of whole batches, as the log keeps them.
+    pub batches: Vec<Bytes>,
+    /// `None`: the reader did not ask for committed records only.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+    /// The reader has read further than its epoch goes.
+    pub diverging: Option<EpochEnd>,
+}
+
+/// An epoch of leaders, and the offset behind its last record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EpochEnd {
+    pub epoch: i32,
+    pub offset: i64,
+}
+
 #[derive(Debug)]
 pub(crate) struct PartitionReply {
     pub topic: String,
@@ -23,9 +41,9 @@ pub(crate) struct PartitionReply {
     pub high_watermark: i64,
     pub last_stable_offset: i64,
     pub log_start_offset: i64,
-    /// `None`: the reader did not ask for committed records only.
+    /// As in `Found`, and so are the records.
     pub aborted: Option<Vec<AbortedTransaction>>,
-    /// Runs of whole batches, as the log keeps them.
+    pub diverging: Option<EpochEnd>,
     pub records: Vec<Bytes>,
 }
 
@@ -33,12 +51,12 @@ impl PartitionReply {
     pub(crate) fn new(
         wanted: &Wanted,
         ends: Option<Ends>,
-        read: Result<(Read, Option<Vec<AbortedTransaction>>), ResponseError>,
+        read: Result<Found, ResponseError>,
     ) -> Self {
         // An error tells no offsets, as in Kafka: a client asks ListOffsets for them.
-        let (records, aborted, error, ends) = match read {
-            Ok((read, aborted)) => (read.batches, aborted, None, ends),
-            Err(error) => (Vec::new(), unread(error), Some(error), None),
+        let (found, error, ends) = match read {
+            Ok(found) => (found, None, ends),
+            Err(error) => (Found { aborted: unread(error), ..Found::default() }, Some(error), None),
         };
         Self {
             topic: wanted.topic.clone(),
@@ -48,8 +66,9 @@ impl PartitionReply {
             high_watermark: ends.map_or(-1, |e| e.log_end_offset),
             last_stable_offset: ends.map_or(-1, |e| e.last_stable_offset),
             log_start_offset: ends.map_or(-1, |e| e.log_start_offset),
-            aborted,
-            records,
+            aborted: found.aborted,
+            diverging: found.diverging,
+            records: found.batches,
         }
     }
 
@@ -166,6 +185,18 @@ impl Pieces {
             self.done.push(self.head.split().freeze());
             self.done.push(run);
         }
+        match reply.diverging.filter(|_| self.flexible()) {
+            Some(ended) => self.diverging(ended),
+            None => self.no_tags(),
+        }
+    }
+
+    /// The one tagged field of a partition: tag 0, of so many bytes.
+    fn diverging(&mut self, ended: EpochEnd) {
+        const BYTES: u8 = 4 + 8 + 1;
+        self.head.put_slice(&[1, 0, BYTES]);
+        self.head.put_i32(ended.epoch);
+        self.head.put_i64(ended.offset);
         self.no_tags();
     }
 
@@ -224,7 +255,7 @@ impl IntoReply for FetchReply {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::fetch_response::{
-        AbortedTransaction as Listed, FetchableTopicResponse, PartitionData,
+        AbortedTransaction as Listed, EpochEndOffset, FetchableTopicResponse, PartitionData,
     };
     use kafka_protocol::messages::{BrokerId, FetchResponse, ProducerId, TopicName};
     use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -243,6 +274,7 @@ mod tests {
             aborted: [None, Some(vec![aborted(9, 5), aborted(8, 6)]), Some(Vec::new())]
                 [usize::try_from(index).expect("small")]
             .clone(),
+            diverging: (index == 1).then_some(EpochEnd { epoch: 3, offset: 66 }),
             records: records.iter().map(|r| Bytes::from_static(r)).collect(),
         }
     }
@@ -272,6 +304,11 @@ mod tests {
                     .with_records(Some(Bytes::from(p.records.concat())));
                 if version >= 5 {
                     data.log_start_offset = p.log_start_offset;
+                }
+                if let Some(ended) = p.diverging.filter(|_| version >= FLEXIBLE_FROM) {
+                    data.diverging_epoch = EpochEndOffset::default()
+                        .with_epoch(ended.epoch)
+                        .with_end_offset(ended.offset);
                 }
                 data
             });

@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub fetch_offset: i64,
     pub bytes_max: usize,
     pub current_leader_epoch: i32,
+    /// Of the last record that the reader has; -1: it does not say.
+    pub last_fetched_epoch: i32,
     /// What the client was last told; -1: nothing yet.
     told_high_watermark: i64,
     told_log_start_offset: i64,
@@ -45,6 +47,7 @@ impl Wanted {
             fetch_offset: partition.fetch_offset,
             bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
             current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
             told_high_watermark: -1,
             told_log_start_offset: -1,
         }
@@ -57,6 +60,7 @@ impl Wanted {
     /// KIP-227: an incremental reply leaves out a partition of which all is known.
     fn is_news(&self, reply: &PartitionReply) -> bool {
         reply.error.is_some()
+            || reply.diverging.is_some()
             || !reply.records.is_empty()
             || reply.high_watermark != self.told_high_watermark
             || reply.log_start_offset != self.told_log_start_offset
@@ -210,6 +214,7 @@ fn change(wanted: &mut Vec<Wanted>, request: &FetchRequest) {
                 old.fetch_offset = new.fetch_offset;
                 old.bytes_max = new.bytes_max;
                 old.current_leader_epoch = new.current_leader_epoch;
+                old.last_fetched_epoch = new.last_fetched_epoch;
             }
             None => {
                 known.insert(new.key(), wanted.len());

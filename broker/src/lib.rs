@@ -19,6 +19,7 @@ mod handlers;
 mod limits;
 mod listener;
 mod log_histograms;
+pub mod loggers;
 mod metrics;
 mod partition;
 mod partitioner;

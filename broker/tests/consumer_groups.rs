@@ -178,37 +178,37 @@ fn words(three: &(String, String, String)) -> (&str, &str, &str) {
 async fn two_members_share_a_topic_commit_and_come_back_after_a_restart() {
     let mut wire = Wire::new().await;
     let first = wire.beat("a", 0, &[]).await;
-    assert_eq!((first.member_epoch, first.heartbeat_interval_ms), (1, 5_000));
+    assert_eq!((first.member_epoch, first.heartbeat_interval_ms), (2, 5_000));
     assert_eq!(assigned(&first), Some(vec![0, 1]));
     assert_eq!(assigned(&wire.beat("b", 0, &[]).await), Some(vec![]));
     assert_eq!(words(&wire.listed().await), ("Reconciling", "consumer", "consumer"));
-    let told = wire.beat("a", 1, &[0, 1]).await;
-    assert_eq!((told.member_epoch, assigned(&told)), (1, Some(vec![0])));
+    let told = wire.beat("a", 2, &[0, 1]).await;
+    assert_eq!((told.member_epoch, assigned(&told)), (2, Some(vec![0])));
     // Not b's before a said that it gave it back.
-    assert_eq!(assigned(&wire.beat("b", 2, &[]).await), None);
-    assert_eq!(wire.beat("a", 1, &[0]).await.member_epoch, 2);
-    assert_eq!(assigned(&wire.beat("b", 2, &[]).await), Some(vec![1]));
+    assert_eq!(assigned(&wire.beat("b", 3, &[]).await), None);
+    assert_eq!(wire.beat("a", 2, &[0]).await.member_epoch, 3);
+    assert_eq!(assigned(&wire.beat("b", 3, &[]).await), Some(vec![1]));
     assert_eq!(words(&wire.listed().await), ("Stable", "consumer", "consumer"));
 
+    assert_eq!(wire.commit("a", 3, 41).await, NONE);
+    // It has the partition since epoch 2 (KIP-1251), and b does not have it.
     assert_eq!(wire.commit("a", 2, 41).await, NONE);
-    // It has the partition since epoch 1 (KIP-1251), and b does not have it.
-    assert_eq!(wire.commit("a", 1, 41).await, NONE);
-    assert_eq!(wire.commit("b", 1, 42).await, STALE_MEMBER_EPOCH);
-    assert_eq!(wire.commit("nobody", 1, 42).await, UNKNOWN_MEMBER_ID);
-    assert_eq!(wire.fetch(Some("a"), 2).await, (NONE, Some(41)));
-    assert_eq!(wire.fetch(Some("a"), 1).await, (STALE_MEMBER_EPOCH, None));
-    assert_eq!(wire.fetch(Some("nobody"), 2).await, (UNKNOWN_MEMBER_ID, None));
+    assert_eq!(wire.commit("b", 2, 42).await, STALE_MEMBER_EPOCH);
+    assert_eq!(wire.commit("nobody", 2, 42).await, UNKNOWN_MEMBER_ID);
+    assert_eq!(wire.fetch(Some("a"), 3).await, (NONE, Some(41)));
+    assert_eq!(wire.fetch(Some("a"), 2).await, (STALE_MEMBER_EPOCH, None));
+    assert_eq!(wire.fetch(Some("nobody"), 3).await, (UNKNOWN_MEMBER_ID, None));
     assert_eq!(wire.fetch(None, -1).await, (NONE, Some(41)));
 
     let mut wire = wire.restarted().await;
     assert_eq!(words(&wire.listed().await), ("Stable", "consumer", "consumer"));
-    let after = wire.beat("a", 2, &[0]).await;
-    assert_eq!((after.member_epoch, assigned(&after)), (2, None));
-    assert_eq!(wire.beat("b", 3, &[1]).await.error_code, FENCED_MEMBER_EPOCH);
-    assert_eq!(wire.fetch(Some("b"), 2).await, (NONE, Some(41)));
+    let after = wire.beat("a", 3, &[0]).await;
+    assert_eq!((after.member_epoch, assigned(&after)), (3, None));
+    assert_eq!(wire.beat("b", 4, &[1]).await.error_code, FENCED_MEMBER_EPOCH);
+    assert_eq!(wire.fetch(Some("b"), 3).await, (NONE, Some(41)));
     let left = wire.beat("b", -1, &[]).await;
     assert_eq!((left.error_code, left.member_epoch), (NONE, -1));
-    assert_eq!(assigned(&wire.beat("a", 2, &[0]).await), Some(vec![0, 1]));
+    assert_eq!(assigned(&wire.beat("a", 3, &[0]).await), Some(vec![0, 1]));
     wire.broker.shutdown().await;
 }
 
@@ -216,7 +216,7 @@ async fn two_members_share_a_topic_commit_and_come_back_after_a_restart() {
 async fn a_group_of_the_consumer_protocol_is_described_by_its_own_api_and_deleted_when_empty() {
     let mut wire = Wire::new().await;
     wire.beat("a", 0, &[]).await;
-    wire.commit("a", 1, 7).await;
+    wire.commit("a", 2, 7).await;
     for version in 0..=1 {
         let request = ConsumerGroupDescribeRequest::default()
             .with_group_ids(vec![group("g"), group("nobody's")])
@@ -224,10 +224,10 @@ async fn a_group_of_the_consumer_protocol_is_described_by_its_own_api_and_delete
         let groups = wire.call(&request, version).await.groups;
         let it = &groups[0];
         assert_eq!((it.error_code, &*it.group_state), (NONE, "Stable"));
-        assert_eq!((it.group_epoch, it.assignment_epoch, &*it.assignor_name), (1, 1, "uniform"));
+        assert_eq!((it.group_epoch, it.assignment_epoch, &*it.assignor_name), (2, 2, "uniform"));
         assert_ne!(it.authorized_operations, i32::MIN);
         let member = &it.members[0];
-        assert_eq!((&*member.member_id, member.member_epoch), ("a", 1));
+        assert_eq!((&*member.member_id, member.member_epoch), ("a", 2));
         assert_eq!((&*member.client_id, &*member.client_host), ("wire", "/127.0.0.1"));
         assert_eq!(Some(member.subscribed_topic_names.clone()), topics(&["t"]));
         assert_eq!(member.member_type, if version >= 1 { 1 } else { -1 });

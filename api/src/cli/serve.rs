@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{Complaint, ConfigArgs, Done};
 use crate::local::{Local, RATE_INTERVAL};
-use crate::logging::{self, LogFormat};
+use crate::logging::{self, LogFormat, Loggers};
 use crate::pipeline::{self, Pipeline};
 use crate::{demo, http};
 
@@ -59,13 +59,13 @@ struct Plan {
 impl Serve {
     pub fn run(self) -> Done {
         let level = self.log_level.as_deref().unwrap_or(if self.demo { "warn" } else { "info" });
-        logging::begin(self.log_format, level).map_err(Complaint::wrong_input)?;
+        let loggers = logging::begin(self.log_format, level).map_err(Complaint::wrong_input)?;
         let plan = if self.demo { self.plan_demo()? } else { self.plan()? };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Complaint::failed(format!("cannot start: {error}")))?
-            .block_on(serve(plan))
+            .block_on(serve(plan, loggers))
     }
 
     fn plan(&self) -> Result<Plan, Complaint> {
@@ -101,12 +101,13 @@ impl Serve {
     }
 }
 
-async fn serve(plan: Plan) -> Done {
+async fn serve(plan: Plan, loggers: Arc<Loggers>) -> Done {
     let Plan { config, pipeline, demo } = plan;
     let data = config.log_dir.clone();
     let http = bind_http(config.http_listen.as_deref(), demo.is_some()).await?;
     let broker =
         Broker::start(config).await.map_err(|error| start_complaint(&error, demo.is_some()))?;
+    broker.set_loggers(loggers);
     let address = http.as_ref().and_then(|listener| listener.local_addr().ok());
     let http_address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let local = Local::start(broker.clone(), pipeline, demo.is_some());

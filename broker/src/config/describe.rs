@@ -19,6 +19,7 @@ pub enum Source {
     DynamicDefault = 3,
     StaticBroker = 4,
     Default = 5,
+    BrokerLogger = 6,
     ClientMetrics = 7,
     Group = 8,
 }

@@ -99,6 +99,13 @@ pub(crate) struct Caller {
     pub generation: i32,
 }
 
+impl Caller {
+    /// Whether it says who it is at all: a transaction's offsets may come without (KIP-447).
+    pub(crate) fn is_named(&self) -> bool {
+        self.generation >= 0 || self.member_id != NO_MEMBER_ID || self.instance_id.is_some()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Sync {
     pub caller: Caller,

@@ -411,10 +411,7 @@ impl Group {
         if self.state == State::Dead {
             return Err(ResponseError::CoordinatorNotAvailable);
         }
-        let named = caller.generation >= 0
-            || caller.member_id != NO_MEMBER_ID
-            || caller.instance_id.is_some();
-        if !named || (caller.generation < 0 && self.state == State::Empty) {
+        if !caller.is_named() || (caller.generation < 0 && self.state == State::Empty) {
             return Ok(());
         }
         self.check_member(&caller.member_id, caller.instance_id.as_deref())?;

@@ -1,7 +1,8 @@
 //! ConsumerGroupDescribe (69), versions 0 and 1 (KIP-848).
 //!
 //! - Groups of the consumer protocol, as they are durable: state, epochs, and for each member what
-//!   it reads and what it is to read. Any other group is GROUP_ID_NOT_FOUND.
+//!   it reads and what it is to read. Any other group is GROUP_ID_NOT_FOUND, no name at all
+//!   INVALID_GROUP_ID.
 //! - Needs Describe on the group, else GROUP_AUTHORIZATION_FAILED, and on all topics that it reads,
 //!   else TOPIC_AUTHORIZATION_FAILED.
 //! - A topic that does not exist any more is left out of the assignments.
@@ -52,6 +53,11 @@ pub(crate) async fn handle(
 fn describe(context: &Context, group: GroupId) -> DescribedGroup {
     let groups = &context.core.groups;
     let described = DescribedGroup::default();
+    if group.is_empty() {
+        return described
+            .with_group_id(group)
+            .with_error_code(ResponseError::InvalidGroupId.code());
+    }
     let Some(found) = groups.describe_consumer(&group) else {
         let name = group.as_str();
         let why = match groups.kind(name) {
@@ -93,6 +99,8 @@ fn sees_topics(context: &Context, members: &[Member]) -> bool {
 fn member(context: &Context, member: DescribedConsumer) -> Member {
     let names = member.topics.into_iter();
     let names = names.map(|name| TopicName(StrBytes::from_string(name)));
+    // Without an expression Kafka shows an empty one, although null could be said.
+    let pattern = member.pattern.unwrap_or_default();
     let described = Member::default()
         .with_member_id(StrBytes::from_string(member.member_id))
         .with_instance_id(member.instance_id.map(StrBytes::from_string))
@@ -101,7 +109,7 @@ fn member(context: &Context, member: DescribedConsumer) -> Member {
         .with_client_id(StrBytes::from_string(member.client_id))
         .with_client_host(StrBytes::from_string(member.client_host))
         .with_subscribed_topic_names(names.collect())
-        .with_subscribed_topic_regex(member.pattern.map(StrBytes::from_string))
+        .with_subscribed_topic_regex(Some(StrBytes::from_string(pattern)))
         .with_assignment(assignment(context, &member.assigned))
         .with_target_assignment(assignment(context, &member.target));
     match context.version {

@@ -1,12 +1,10 @@
 //! DescribeConfigs (32), versions 1 to 4.
 //!
 //! - Topics, this broker, what was set for all brokers (no name), groups and client metrics
-//!   subscriptions, from the one table of keys. Secrets have no value.
+//!   subscriptions, from the one table of keys. Secrets have no value. The broker's loggers.
 //! - Topics and groups need DescribeConfigs on them, everything else on the cluster.
 //! - A name that comes twice is answered once, with the keys of both.
 //! - v1 (KIP-226): synonyms; v3 (KIP-524): types and documentation.
-//!
-//! Left out: broker loggers, refused with INVALID_REQUEST.
 
 use std::collections::HashSet;
 
@@ -23,6 +21,7 @@ use crate::config::describe::Described;
 use crate::config_changes::Target;
 use crate::dispatch::Close;
 use crate::handlers::{Context, merged};
+use crate::loggers;
 use crate::state::ConfigResource;
 use crate::topic_changes::Refusal;
 
@@ -84,6 +83,7 @@ fn describe(
                 Err((ResponseError::UnknownTopicOrPartition, why))
             }
         },
+        Target::Loggers => Ok(loggers::describe(context.broker.loggers())),
         Target::Other(resource) => match &resource {
             ConfigResource::BrokerDefaults => Ok(config.describe_broker_defaults()),
             ConfigResource::Broker(_) => Ok(config.describe_broker()),

@@ -9,6 +9,8 @@
 //! - `consumer_byte_rate`: the bytes of the records are charged; beyond it the reply has none.
 //! - Each topic needs Read, else its partitions are TOPIC_AUTHORIZATION_FAILED.
 //! - v7 (KIP-227): sessions, see `fetch_session`. v9 and v12 (KIP-320, KIP-595): leader epochs.
+//!   The epoch of the reader's last record must be one that was, else OFFSET_OUT_OF_RANGE; a reader
+//!   beyond the end of its epoch is told where that is (DivergingEpoch).
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
 //!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166): followers.
 //!
@@ -20,18 +22,20 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
-use odradek_log::{AbortedTransaction, Read};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::fetch_reply::{FetchReply, PartitionReply};
+use crate::fetch_reply::{EpochEnd, FetchReply, Found, PartitionReply};
 use crate::fetch_session::{Opened, Wanted};
 use crate::handlers::{Context, check_leader_epoch};
 use crate::partition::Partition;
 use crate::quota::Kind;
 use crate::reads::{self, READ_COMMITTED};
+
+/// The reader does not say of which epoch its last record is.
+const NO_EPOCH: i32 = -1;
 
 pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<FetchReply, Close> {
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
@@ -127,7 +131,7 @@ async fn wait_and_read(
         let found = read_all(context, opened, &partitions, limit).await;
         let bytes: usize = found.iter().map(PartitionReply::record_bytes).sum();
         let complete = bytes >= limit.bytes_min
-            || found.iter().any(|reply| reply.error.is_some())
+            || found.iter().any(|reply| reply.error.is_some() || reply.diverging.is_some())
             || opened.has_news(&found);
         if complete || Instant::now() >= limit.deadline {
             return found;
@@ -192,11 +196,11 @@ async fn read_one(
     wanted: &Wanted,
     room: Room,
     committed: bool,
-) -> Result<(Read, Option<Vec<AbortedTransaction>>), ResponseError> {
-    let at_end = || {
-        let read = Read { batches: Vec::new(), next_offset: wanted.fetch_offset };
-        Ok((read, committed.then(Vec::new)))
-    };
+) -> Result<Found, ResponseError> {
+    if let Some(ended) = diverging(partition, wanted)? {
+        return Ok(Found { diverging: Some(ended), ..Found::default() });
+    }
+    let at_end = || Ok(Found { aborted: committed.then(Vec::new), ..Found::default() });
     let bytes_max = wanted.bytes_max.min(room.bytes);
     if bytes_max == 0 && !room.first {
         return at_end();
@@ -212,5 +216,20 @@ async fn read_one(
     if !room.first && read.byte_count() > room.bytes {
         return at_end();
     }
-    Ok((read, aborted))
+    Ok(Found { batches: read.batches, aborted, diverging: None })
+}
+
+/// Where the epoch of the reader's last record ended, if it has read further than that. There is
+/// one epoch, which goes on: it ends where the log does.
+fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEnd>, ResponseError> {
+    let epoch = wanted.last_fetched_epoch;
+    if epoch == NO_EPOCH {
+        return Ok(None);
+    }
+    let ends = partition.ends();
+    if epoch != partition.leader_epoch() || wanted.fetch_offset < ends.log_start_offset {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    let offset = ends.log_end_offset;
+    Ok((wanted.fetch_offset > offset).then_some(EpochEnd { epoch, offset }))
 }

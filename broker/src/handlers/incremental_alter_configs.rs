@@ -4,10 +4,11 @@
 //!   subtracted from (3).
 //! - All keys of a resource or none; durable before the reply, in force at once.
 //! - Needs AlterConfigs on the topic or group, for all else on the cluster.
+//! - The levels of loggers hold until the process ends (KIP-412).
 //! - `validate_only` checks and changes nothing.
 //!
-//! Left out: broker loggers, refused with INVALID_REQUEST; keys of a broker that are in no table
-//! (Kafka keeps them) are INVALID_REQUEST, because they are slips.
+//! Left out: keys of a broker that are in no table (Kafka keeps them) are INVALID_REQUEST, because
+//! they are slips.
 
 use std::collections::HashSet;
 
@@ -23,6 +24,7 @@ use crate::acl::Operation;
 use crate::config_changes::{self, Change, Target};
 use crate::dispatch::Close;
 use crate::handlers::Context;
+use crate::loggers;
 use crate::topic_changes::{Refusal, refuse};
 
 /// Kafka's `AlterConfigOp.OpType`.
@@ -103,6 +105,9 @@ async fn alter(
             }
         };
         changes.push((config.name.to_string(), change));
+    }
+    if target == Target::Loggers {
+        return loggers::alter(context.broker.loggers(), &changes, validate_only);
     }
     config_changes::alter(&context.core, &target, &changes, false, validate_only).await
 }

@@ -4,8 +4,6 @@
 //!   metrics subscriptions only; v1 (KIP-1142): topics, this broker, its loggers, groups that have
 //!   a configuration; no type named means all of them.
 //! - Needs DescribeConfigs on the cluster.
-//!
-//! Left out: broker loggers (their levels are set at the start).
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource as Listed;
@@ -13,12 +11,10 @@ use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesRe
 use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::Operation;
-use crate::config_changes::{BROKER, CLIENT_METRICS, GROUP, TOPIC};
+use crate::config_changes::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::state::ConfigResource;
-
-const BROKER_LOGGER: i8 = 8;
 
 pub(crate) async fn handle(
     context: &Context,
@@ -55,7 +51,7 @@ fn names(context: &Context, kind: i8) -> Vec<String> {
     let core = &context.core;
     match kind {
         TOPIC => core.topics.all().iter().map(|topic| topic.name.to_string()).collect(),
-        BROKER => vec![context.node().0.to_string()],
+        BROKER | BROKER_LOGGER => vec![context.node().0.to_string()],
         GROUP => of(core.configs.resources(), |resource| match resource {
             ConfigResource::Group(name) => Some(name),
             _ => None,

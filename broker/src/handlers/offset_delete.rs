@@ -2,7 +2,7 @@
 //!
 //! - Takes single committed offsets away, durably before the reply.
 //! - Needs Delete on the group, and Read on each topic (TOPIC_AUTHORIZATION_FAILED).
-//! - A group that does not exist is GROUP_ID_NOT_FOUND; one of another protocol type than that of
+//! - No name is INVALID_GROUP_ID; a group that does not exist is GROUP_ID_NOT_FOUND; one of another protocol type than that of
 //!   consumers must be empty (NON_EMPTY_GROUP), because nobody can say what its members read.
 //! - A topic that a member reads is GROUP_SUBSCRIBED_TO_TOPIC; a partition that does not exist is
 //!   UNKNOWN_TOPIC_OR_PARTITION; one without an offset is no error.
@@ -23,6 +23,10 @@ pub(crate) async fn handle(
 ) -> Result<OffsetDeleteResponse, Close> {
     if !context.allowed(Operation::Delete, Resource::Group(&request.group_id)) {
         let error = ResponseError::GroupAuthorizationFailed;
+        return Ok(OffsetDeleteResponse::default().with_error_code(error.code()));
+    }
+    if request.group_id.is_empty() {
+        let error = ResponseError::InvalidGroupId;
         return Ok(OffsetDeleteResponse::default().with_error_code(error.code()));
     }
     let mut topics = Vec::with_capacity(request.topics.len());

@@ -252,7 +252,16 @@ def client_metrics(talk):
 def loggers(talk):
     change(talk, BROKER_LOGGER, "1", ("no.such.Logger", SET, "DEBUG"))
     change(talk, BROKER_LOGGER, "1", ("kafka.server.KafkaApis", SET, "SHOUTING"))
-    change(talk, BROKER_LOGGER, "7", ("kafka.server.KafkaApis", SET, "DEBUG"))
+    change(talk, BROKER_LOGGER, "7", ("root", SET, "DEBUG"))
+    change(talk, BROKER_LOGGER, "", ("root", SET, "DEBUG"))
+    change(talk, BROKER_LOGGER, "1", ("root", SET, "SHOUTING"))
+    change(talk, BROKER_LOGGER, "1", ("root", DELETE, None))
+    change(talk, BROKER_LOGGER, "1", ("root", APPEND, "DEBUG"))
+    change(talk, BROKER_LOGGER, "1", ("root", SET, "WARN"))
+    describe(talk, BROKER_LOGGER, "1", ["root"])
+    change(talk, BROKER_LOGGER, "1", ("root", SET, "INFO"))
+    describe(talk, BROKER_LOGGER, "1", ["root"])
+    describe(talk, BROKER_LOGGER, "7", ["root"])
 
 
 @case

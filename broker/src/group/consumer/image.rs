@@ -101,12 +101,16 @@ pub(crate) struct Matched {
     pub timestamp_ms: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch {
     pub epoch: i32,
     /// Of the topics that the group reads, with ids and partition counts; 0 for none.
     pub metadata_hash: i64,
 }
+
+/// Both epochs of a group that is not written yet. As in Kafka since 4.3 (KAFKA-20268) it begins with
+/// an assignment of nothing; the first that is made has the next epoch.
+const FIRST_EPOCH: i32 = 1;
 
 /// One change of an image; `None` takes away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +126,7 @@ pub(crate) enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Image {
     epoch: Option<Epoch>,
-    target_epoch: i32,
+    target_epoch: Option<i32>,
     members: BTreeMap<String, Arc<Subscription>>,
     targets: BTreeMap<String, Arc<Assignment>>,
     current: BTreeMap<String, Arc<Current>>,
@@ -137,7 +141,7 @@ impl Image {
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Group(epoch) => self.epoch = *epoch,
-            Record::TargetEpoch(epoch) => self.target_epoch = epoch.unwrap_or(0),
+            Record::TargetEpoch(epoch) => self.target_epoch = *epoch,
             Record::Member(id, subscription) => self.apply_member(id, subscription.as_ref()),
             Record::Target(id, target) => put(&mut self.targets, id, target.as_ref()),
             Record::Current(id, current) => self.apply_current(id, current.as_ref()),
@@ -190,15 +194,15 @@ impl Image {
     }
 
     pub(crate) fn epoch(&self) -> i32 {
-        self.epoch.unwrap_or_default().epoch
+        self.epoch.map_or(FIRST_EPOCH, |it| it.epoch)
     }
 
     pub(super) fn metadata_hash(&self) -> i64 {
-        self.epoch.unwrap_or_default().metadata_hash
+        self.epoch.map_or(0, |it| it.metadata_hash)
     }
 
     pub(crate) fn target_epoch(&self) -> i32 {
-        self.target_epoch
+        self.target_epoch.unwrap_or(FIRST_EPOCH)
     }
 
     pub(crate) fn members(&self) -> &BTreeMap<String, Arc<Subscription>> {
@@ -255,9 +259,9 @@ impl Image {
     pub(crate) fn state(&self) -> &'static str {
         if self.members.is_empty() {
             "Empty"
-        } else if self.epoch() > self.target_epoch {
+        } else if self.epoch() > self.target_epoch() {
             "Assigning"
-        } else if self.members.keys().all(|id| self.current(id).is_at(self.target_epoch)) {
+        } else if self.members.keys().all(|id| self.current(id).is_at(self.target_epoch())) {
             "Stable"
         } else {
             "Reconciling"
@@ -284,9 +288,9 @@ impl Image {
         assert!(self.targets.keys().all(|id| self.members.contains_key(id)), "I2: target");
         let statics = self.members.values().filter(|member| member.instance_id.is_some()).count();
         assert_eq!(statics, self.statics.len(), "I2: instance ids");
-        assert!(self.target_epoch <= self.epoch(), "I3");
+        assert!(self.target_epoch() <= self.epoch(), "I3");
         for (id, current) in &self.current {
-            assert!(current.epoch <= self.target_epoch, "I3: {id} is ahead of the target");
+            assert!(current.epoch <= self.target_epoch(), "I3: {id} is ahead of the target");
         }
         for pattern in self.patterns.keys() {
             assert!(self.uses_pattern(pattern), "I2: nobody uses {pattern}");

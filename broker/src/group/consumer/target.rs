@@ -17,7 +17,7 @@ impl Step<'_> {
     /// metadata change.
     pub(super) fn bump_epoch_if(&mut self, changed: bool) {
         let version = self.world.topics.version();
-        let is_new = self.group.image.epoch() == 0;
+        let is_new = !self.group.image.exists();
         if !changed && !is_new && self.group.topics_version == Some(version) {
             return;
         }

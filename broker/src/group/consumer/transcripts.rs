@@ -370,7 +370,7 @@ impl Run {
 
     fn value_of(&self, record: &Record) -> String {
         match record {
-            Record::Group(epoch) => format!("epoch={}", epoch.unwrap_or_default().epoch),
+            Record::Group(epoch) => format!("epoch={}", epoch.map_or(0, |it| it.epoch)),
             Record::TargetEpoch(epoch) => format!("epoch={}", epoch.unwrap_or_default()),
             Record::Member(_, member) => {
                 let member = member.clone().unwrap_or_default();

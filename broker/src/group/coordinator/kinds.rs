@@ -82,6 +82,8 @@ impl Kind {
         let places = places.iter().map(|place| Some(*place));
         match self {
             Self::Classic(group) => group.admit_transactional(caller),
+            // Whoever names no member is let in whatever the group does, as clients before KIP-447.
+            Self::Consumer(_) if !caller.is_named() => Ok(()),
             // Producers know no member epochs, but generations.
             Self::Consumer(group) => match group.admit_commit(caller, true, places) {
                 Err(ResponseError::StaleMemberEpoch) => Err(ResponseError::IllegalGeneration),
