@@ -60,7 +60,7 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<Arc<Loggers>, String> {
 
 type Reload = Box<dyn Fn(EnvFilter) -> Result<(), ()> + Send + Sync>;
 
-/// A package says things under its own name; `odradek` is all of them, `root` the libraries as well.
+/// A package says things under its own name; `odradek` is all of them, `root` the libraries too.
 const LOGGERS: [&str; 7] = [
     ROOT,
     "odradek",

@@ -1,8 +1,8 @@
 //! Levels of what the process says, asked for and changed while it runs (KIP-412): `kafka-configs
 //! --entity-type broker-loggers`. As in Kafka, a change lasts until the process ends.
 //!
-//! The process owns its log, not the broker, so it gives the broker a handle on it; a broker without
-//! one has no loggers, and says so.
+//! The process owns its log, not the broker, so it gives the broker a handle on it; a broker
+//! without one has no loggers, and says so.
 
 use std::borrow::Cow;
 

@@ -27,9 +27,10 @@ TEST_SECONDS_MAX = 120
 # Lines that are changed for both targets: (file, what it says, what it says instead).
 PATCHES = [
     # kafka-python's set_topics forgets a subscription if it comes while the first request for
-    # metadata is under way (it says so: "TODO: handle future when old metadata request is currently
-    # in-flight"), and then asks no more for five minutes. So the first one is waited for.
-    ("test_producer_integration.py", "        consumer.subscribe([topic])\n        received = set()\n",
+    # metadata is under way, as a comment of its own there says, and then asks no more for five
+    # minutes. So the first one is waited for.
+    ("test_producer_integration.py",
+     "        consumer.subscribe([topic])\n        received = set()\n",
      "        consumer.topics()\n        consumer.subscribe([topic])\n        received = set()\n"),
 ]
 SERVICE = '''"""In place of the file that the source archive leaves out."""

@@ -158,8 +158,8 @@ def test_a_deleted_key_goes_with_its_tombstone_after_delete_retention_ms(broker)
 @pytest.mark.odradek_only
 def test_kill_9_while_it_cleans_loses_nothing(make_broker):
     chance = random.Random(9)
-    # Slowly, so that kills find cleanings half done; and no more is written than can be cleaned, as a
-    # round maps all that is dirty before it rewrites anything.
+    # Slowly, so that kills find cleanings half done; and no more is written than can be cleaned, as
+    # a round maps all that is dirty before it rewrites anything.
     slow = {**EAGER, "log.cleaner.io.max.bytes.per.second": str(4 << 20)}
     broker = make_broker(properties=slow).start()
     create(broker, "killed")

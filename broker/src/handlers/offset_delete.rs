@@ -2,8 +2,9 @@
 //!
 //! - Takes single committed offsets away, durably before the reply.
 //! - Needs Delete on the group, and Read on each topic (TOPIC_AUTHORIZATION_FAILED).
-//! - No name is INVALID_GROUP_ID; a group that does not exist is GROUP_ID_NOT_FOUND; one of another protocol type than that of
-//!   consumers must be empty (NON_EMPTY_GROUP), because nobody can say what its members read.
+//! - No name is INVALID_GROUP_ID; a group that does not exist is GROUP_ID_NOT_FOUND; one of another
+//!   protocol type than that of consumers must be empty (NON_EMPTY_GROUP), because nobody can say
+//!   what its members read.
 //! - A topic that a member reads is GROUP_SUBSCRIBED_TO_TOPIC; a partition that does not exist is
 //!   UNKNOWN_TOPIC_OR_PARTITION; one without an offset is no error.
 

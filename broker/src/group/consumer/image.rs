@@ -108,8 +108,8 @@ pub(crate) struct Epoch {
     pub metadata_hash: i64,
 }
 
-/// Both epochs of a group that is not written yet. As in Kafka since 4.3 (KAFKA-20268) it begins with
-/// an assignment of nothing; the first that is made has the next epoch.
+/// Both epochs of a group that is not written yet. As in Kafka since 4.3 (KAFKA-20268) it begins
+/// with an assignment of nothing; the first that is made has the next epoch.
 const FIRST_EPOCH: i32 = 1;
 
 /// One change of an image; `None` takes away.
