@@ -422,6 +422,7 @@ impl Opening {
                 id,
                 folder: format!("{topic}-{}", id.partition),
                 keyed,
+                makes_room: id == STATE_PARTITION,
                 log_start_offset,
                 settings: topics::log_settings(settings, keyed),
             })

@@ -117,8 +117,14 @@ fn start(dir: &str) -> (Log, Vec<PartitionId>) {
         .collect();
     for id in &ids {
         let folder = format!("bench-{}", id.partition);
-        let settings = PartitionSettings::default();
-        let spec = PartitionSpec { id: *id, folder, keyed: false, log_start_offset: 0, settings };
+        let spec = PartitionSpec {
+            id: *id,
+            folder,
+            keyed: false,
+            makes_room: false,
+            log_start_offset: 0,
+            settings: PartitionSettings::default(),
+        };
         log.attach(spec).expect("attached");
     }
     log.start().expect("started");

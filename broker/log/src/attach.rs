@@ -37,6 +37,17 @@ struct Known {
     producers: Producers,
 }
 
+/// The active segment's age counts from its first records, as far as their times are possible ones:
+/// nothing else that survives a restart says when it was begun.
+fn age_from_records(partition: &Partition, now_ms: i64) {
+    let mut writer = partition.writer();
+    let active = partition.shared().active.as_ref().map(|active| active.summary);
+    let first_ms = active.filter(|summary| !summary.is_empty()).map(|it| it.min_timestamp_ms);
+    if let Some(first_ms) = first_ms.filter(|ms| (0..now_ms).contains(ms)) {
+        writer.created_ms = first_ms;
+    }
+}
+
 impl Core {
     pub fn attach(&self, spec: PartitionSpec, now_ms: i64) -> Result<Ends, AttachError> {
         if let Some(reason) = self.failed() {
@@ -50,7 +61,7 @@ impl Core {
             move |source: io::Error| AttachError::Io { what, source }
         };
         let (folder, metadata) = self.folders().place(&*self.disk, &spec).map_err(io("placing"))?;
-        let partition = Arc::new(Partition::new(spec.id, folder, spec.keyed));
+        let partition = Arc::new(Partition::new(&spec, folder));
         {
             let mut writer = partition.writer();
             writer.created_ms = now_ms;
@@ -66,6 +77,7 @@ impl Core {
             shared.max_timestamp_ms = -1;
         }
         self.load(&partition, now_ms).map_err(io("opening"))?;
+        age_from_records(&partition, now_ms);
         self.mark_dirty(&partition);
         let ends = partition.ends();
         let mut partitions = self.partitions.write().expect("no holder of the partitions panics");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::{Core, Step};
 use crate::name::{FileKind, SegmentName};
-use crate::partition::Partition;
+use crate::partition::{Partition, Segment};
 use crate::types::PartitionId;
 
 /// Files that nobody may read any more.
@@ -36,7 +36,8 @@ impl Core {
         let mut roll = false;
         for segment in &shared.segments {
             let summary = segment.summary;
-            let old = limit_ms.is_some_and(|limit| summary.max_timestamp_ms < limit);
+            let old =
+                limit_ms.is_some_and(|limit| self.newest_ms(&partition, segment, now_ms) < limit);
             // As in Kafka: a segment goes if what is left without it still has the size.
             let surplus =
                 limit_bytes.is_some_and(|limit| left.saturating_sub(summary.bytes) >= limit);
@@ -54,9 +55,20 @@ impl Core {
         shared.roll_requested |= roll;
         drop(shared);
         if roll {
+            self.progress.rolls_wanted.store(true, Ordering::Release);
             self.progress.notify();
         }
         moved
+    }
+
+    /// As in Kafka: of records without any timestamp, when their file was written last.
+    fn newest_ms(&self, partition: &Partition, segment: &Segment, now_ms: i64) -> i64 {
+        let summary = &segment.summary;
+        if summary.max_timestamp_ms >= 0 || summary.is_empty() {
+            return summary.max_timestamp_ms;
+        }
+        let path = partition.segment_path(summary.name());
+        self.disk.modified_ms(&path).unwrap_or(now_ms)
     }
 
     pub fn trim(&self, id: PartitionId, log_start_offset: i64) {
@@ -71,9 +83,7 @@ impl Core {
         let mut shared = partition.shared();
         let start = log_start_offset.min(shared.high_watermark).max(shared.log_start_offset);
         shared.log_start_offset = start;
-        let below = |segment: &crate::partition::Segment| {
-            segment.sealed && segment.summary.end_offset <= start
-        };
+        let below = |segment: &Segment| segment.sealed && segment.summary.end_offset <= start;
         let gone = shared.segments.iter().take_while(|segment| below(segment)).count();
         let gone: Vec<SegmentName> =
             shared.segments.drain(..gone).map(|segment| segment.summary.name()).collect();
@@ -90,6 +100,7 @@ impl Core {
             && !shared.segments[0].summary.is_empty()
         {
             shared.roll_requested = true;
+            self.progress.rolls_wanted.store(true, Ordering::Release);
         }
         shared.recount();
         drop(shared);

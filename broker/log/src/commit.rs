@@ -21,9 +21,11 @@ use crate::wire;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Memory of one entry beside its bytes: in the group, and in its partition's tail.
 const ENTRY_MEMORY_BYTES: usize = 160;
-/// Units of keyed partitions (the broker's own state) may go this far into the reserve, so that a
-/// full disk can be emptied: removing data begins with a state record.
-const STATE_RESERVE_SHARE: u64 = 4;
+/// Units that make room (the broker's own state) may use all of the reserve but this share of it,
+/// so that a full disk can be emptied: removing data begins with a state record.
+const ROOM_RESERVE_SHARE: u64 = 4;
+/// The same for what only keeps others going, such as the groups' offsets.
+const KEYED_RESERVE_SHARE: u64 = 2;
 
 pub(crate) struct Committer {
     journal: Journal,
@@ -56,6 +58,14 @@ impl Committer {
     }
 }
 
+/// What the disk has for the next group.
+#[derive(Clone, Copy)]
+struct Room {
+    free_bytes: u64,
+    /// Whatever is free: units that make room.
+    takes_urgent: bool,
+}
+
 impl Core {
     pub fn commit_step(&self) -> Step {
         let mut committer = self.committer.lock().expect("no holder of the committer panics");
@@ -83,6 +93,11 @@ impl Core {
         }
         match self.make_room(&mut committer, pending.buffer.byte_count()) {
             Ok(true) => {}
+            // The other journal file is not free before segments can be written.
+            Ok(false) if self.progress.settle_stuck.load(Ordering::Acquire) => {
+                self.refuse_pending(pending);
+                return Step::Worked;
+            }
             Ok(false) => {
                 committer.pending = Some(pending);
                 return Step::Waiting;
@@ -104,10 +119,15 @@ impl Core {
         let mut buffer = GroupBuffer::with_capacity(bytes);
         let mut dones = Vec::with_capacity(units.len());
         let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
-        let free_bytes = if stuck { 0 } else { self.disk.free_bytes().unwrap_or(u64::MAX) };
+        // While segments cannot be written, only what makes room is taken, and not without end.
+        let unsettled = Progress::at(&self.progress.unsettled_bytes);
+        let room = Room {
+            free_bytes: if stuck { 0 } else { self.disk.free_bytes().unwrap_or(u64::MAX) },
+            takes_urgent: stuck && unsettled < 2 * self.options.unsettled_bytes_max as u64,
+        };
         let mut refused_for_space = false;
         for unit in units {
-            match self.push_unit(&mut buffer, &unit, free_bytes) {
+            match self.push_unit(&mut buffer, &unit, room) {
                 Ok(()) => dones.push(unit.done),
                 Err(error) => {
                     refused_for_space |= error == CommitError::Full;
@@ -116,8 +136,8 @@ impl Core {
             }
         }
         let mut stats = self.stats();
-        stats.disk_free_bytes = free_bytes;
-        stats.full = refused_for_space || free_bytes < self.options.disk_reserve_bytes;
+        stats.disk_free_bytes = room.free_bytes;
+        stats.full = refused_for_space || room.free_bytes < self.options.disk_reserve_bytes;
         stats.units += dones.len() as u64;
         drop(stats);
         Some(Pending { buffer, dones })
@@ -146,11 +166,11 @@ impl Core {
         &self,
         buffer: &mut GroupBuffer,
         unit: &Unit,
-        free_bytes: u64,
+        room: Room,
     ) -> Result<(), CommitError> {
         let mark = buffer.mark();
         let mut moved: Vec<(Arc<Partition>, i64)> = Vec::new();
-        let result = self.push_appends(buffer, unit, free_bytes, &mut moved);
+        let result = self.push_appends(buffer, unit, room, &mut moved);
         if result.is_err() {
             buffer.rewind(mark);
             for (partition, next_offset) in moved.iter().rev() {
@@ -171,7 +191,7 @@ impl Core {
         &self,
         buffer: &mut GroupBuffer,
         unit: &Unit,
-        free_bytes: u64,
+        room: Room,
         moved: &mut Vec<(Arc<Partition>, i64)>,
     ) -> Result<(), CommitError> {
         let refused = |why: &str| CommitError::Refused(why.to_owned());
@@ -184,10 +204,15 @@ impl Core {
         for append in &unit.appends {
             partitions.push(self.partition(append.partition).ok_or(refused("unknown partition"))?);
         }
-        let is_state = partitions.iter().all(|partition| partition.keyed);
-        let reserve =
-            self.options.disk_reserve_bytes / if is_state { STATE_RESERVE_SHARE } else { 1 };
-        let enough = free_bytes >= reserve.saturating_add(unit_bytes(unit) as u64);
+        let makes_room = partitions.iter().all(|partition| partition.makes_room);
+        let share = match partitions.iter().all(|partition| partition.keyed) {
+            _ if makes_room => ROOM_RESERVE_SHARE,
+            true => KEYED_RESERVE_SHARE,
+            false => 1,
+        };
+        let reserve = self.options.disk_reserve_bytes / share;
+        let enough = room.free_bytes >= reserve.saturating_add(unit_bytes(unit) as u64)
+            || makes_room && room.takes_urgent;
         for (append, partition) in unit.appends.iter().zip(partitions) {
             self.check_offset(append, &partition, enough)?;
             let next_offset = partition.next_offset.load(Ordering::Acquire);

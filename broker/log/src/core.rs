@@ -82,6 +82,8 @@ pub(crate) struct Progress {
     pub unsettled_bytes: AtomicU64,
     /// The commit step waits for a journal file to become free.
     pub checkpoint_wanted: AtomicBool,
+    /// Some partition's `roll_requested` is set.
+    pub rolls_wanted: AtomicBool,
     /// The settle step found no room on the disk: appends are refused until it does.
     pub settle_stuck: AtomicBool,
     moved: Mutex<u64>,

@@ -15,12 +15,13 @@ use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::name::{FileKind, SegmentName};
 use crate::producers::Producers;
 use crate::transactions::OpenTransactions;
-use crate::types::{AbortedTransaction, Ends, PartitionId, PartitionSettings};
+use crate::types::{AbortedTransaction, Ends, PartitionId, PartitionSettings, PartitionSpec};
 
 pub(crate) struct Partition {
     pub id: PartitionId,
     pub folder: String,
     pub keyed: bool,
+    pub makes_room: bool,
     /// The next offset, counting what the commit step has taken but not yet made durable.
     pub next_offset: AtomicI64,
     /// A unit was refused for want of space; those behind it do not fit on any more.
@@ -96,11 +97,12 @@ pub(crate) struct Writer {
 }
 
 impl Partition {
-    pub fn new(id: PartitionId, folder: String, keyed: bool) -> Self {
+    pub fn new(spec: &PartitionSpec, folder: String) -> Self {
         Partition {
-            id,
+            id: spec.id,
             folder,
-            keyed,
+            keyed: spec.keyed,
+            makes_room: spec.makes_room,
             next_offset: AtomicI64::new(0),
             refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),

@@ -44,7 +44,7 @@ impl Core {
         }
         let groups = self.next_groups();
         let Some(last) = groups.last() else {
-            return self.roll_requested(&mut settler, now_ms);
+            return self.roll_requested(&mut settler);
         };
         let last_sequence = last.sequence;
         match self.settle(&mut settler, &groups, now_ms) {
@@ -68,6 +68,8 @@ impl Core {
         self.progress.settled.store(last_sequence, Ordering::Release);
         self.progress.check();
         self.progress.notify();
+        // Also between groups, which under a steady load never come to an end.
+        self.roll_requested(&mut settler);
         Step::Worked
     }
 
@@ -102,8 +104,12 @@ impl Core {
         Ok(())
     }
 
-    /// Seals active segments that retention wants to let go.
-    fn roll_requested(&self, settler: &mut Settler, _now_ms: i64) -> Step {
+    /// Seals one active segment that retention wants to let go.
+    fn roll_requested(&self, settler: &mut Settler) -> Step {
+        // Cleared before the look, so that a wish that comes meanwhile is looked at again.
+        if !self.progress.rolls_wanted.swap(false, Ordering::AcqRel) {
+            return Step::Idle;
+        }
         for partition in self.all_partitions() {
             let mut writer = partition.writer();
             let wanted = {
@@ -113,6 +119,8 @@ impl Core {
             if !wanted || partition.is_removed() {
                 continue;
             }
+            // There may be more of them.
+            self.progress.rolls_wanted.store(true, Ordering::Release);
             if let Err(error) = self.segments.seal(&partition, &mut writer) {
                 if error.kind() == io::ErrorKind::StorageFull {
                     partition.shared().roll_requested = true;

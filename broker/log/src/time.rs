@@ -10,7 +10,7 @@ use odradek_protocol::batch::RecordReader;
 use crate::core::Core;
 use crate::index::{IndexEntry, Summary};
 use crate::partition::Partition;
-use crate::read::{self, damaged, read_range};
+use crate::read::{self, read_range};
 use crate::types::{PartitionId, ReadError, TimeHit};
 use crate::wire::{self, DECOMPRESSED_BYTES_MAX, Header};
 
@@ -20,7 +20,6 @@ struct Picture {
     log_start_offset: i64,
     segments: Vec<(Summary, Option<Vec<IndexEntry>>)>,
     tail: Vec<Bytes>,
-    settled_end: i64,
 }
 
 /// A stretch of a segment between two index entries.
@@ -59,15 +58,15 @@ impl Core {
                 }
                 let bytes = self.chunk_bytes(partition, summary, &chunk)?;
                 let hit = first_at_or_after(&bytes, timestamp_ms, picture.log_start_offset);
-                if let Some(hit) = hit.map_err(|why| self.undecodable(partition, &chunk, why))? {
-                    return Ok(Some(hit));
+                if hit.is_some() {
+                    return Ok(hit);
                 }
             }
         }
         for run in &picture.tail {
             let hit = first_at_or_after(run, timestamp_ms, picture.log_start_offset);
-            if let Some(hit) = hit.map_err(|_| damaged(partition, picture.settled_end, 0))? {
-                return Ok(Some(hit));
+            if hit.is_some() {
+                return Ok(hit);
             }
         }
         Ok(None)
@@ -96,13 +95,11 @@ impl Core {
                     break;
                 }
                 let bytes = self.chunk_bytes(partition, summary, &chunk)?;
-                largest(&bytes, picture.log_start_offset, &mut best)
-                    .map_err(|why| self.undecodable(partition, &chunk, why))?;
+                largest(&bytes, picture.log_start_offset, &mut best);
             }
         }
         for run in &picture.tail {
-            largest(run, picture.log_start_offset, &mut best)
-                .map_err(|_| damaged(partition, picture.settled_end, 0))?;
+            largest(run, picture.log_start_offset, &mut best);
         }
         Ok(best)
     }
@@ -195,10 +192,6 @@ impl Core {
         let bytes = usize::try_from(chunk.end_position - position).unwrap_or(usize::MAX);
         Ok(read_range(&file, position, bytes, chunk.end_position)?)
     }
-
-    fn undecodable(&self, partition: &Partition, chunk: &Chunk, reason: String) -> ReadError {
-        ReadError::Damaged { partition: partition.id, offset: chunk.entry.offset, reason }
-    }
 }
 
 fn picture(partition: &Partition) -> Picture {
@@ -215,50 +208,42 @@ fn picture(partition: &Partition) -> Picture {
         log_start_offset: shared.log_start_offset,
         segments: segments.collect(),
         tail: tail.map(|entry| entry.bytes.clone()).collect(),
-        settled_end,
     }
 }
 
-/// A batch's records with their timestamps, control batches left out: no client sees those.
-fn timed(
-    header: &Header,
-    batch: &Bytes,
-) -> Result<impl Iterator<Item = Result<(i64, i64), String>> + use<>, String> {
+/// A batch's records with their timestamps, control batches left out: no client sees those. Of a
+/// batch that cannot be decoded, what comes before that: it was taken by its checksum, unread, and
+/// must not hide all that lies behind it.
+fn timed(header: &Header, batch: &Bytes) -> impl Iterator<Item = (i64, i64)> + use<> {
     let append_time = header.is_log_append_time().then_some(header.max_timestamp_ms);
-    let records = RecordReader::new(batch, DECOMPRESSED_BYTES_MAX).map_err(|e| e.to_string())?;
-    Ok(records.map(move |record| {
-        let record = record.map_err(|error| error.to_string())?;
-        Ok((record.offset, append_time.unwrap_or(record.timestamp_ms)))
-    }))
+    let records = RecordReader::new(batch, DECOMPRESSED_BYTES_MAX).into_iter().flatten();
+    records.map_while(move |record| {
+        let record = record.ok()?;
+        Some((record.offset, append_time.unwrap_or(record.timestamp_ms)))
+    })
 }
 
-fn first_at_or_after(
-    run: &Bytes,
-    timestamp_ms: i64,
-    log_start_offset: i64,
-) -> Result<Option<TimeHit>, String> {
+fn first_at_or_after(run: &Bytes, timestamp_ms: i64, log_start_offset: i64) -> Option<TimeHit> {
     for (header, batch) in wire::batches(run) {
         if header.max_timestamp_ms < timestamp_ms || header.is_control() {
             continue;
         }
-        for record in timed(&header, &batch)? {
-            let (offset, record_ms) = record?;
+        for (offset, record_ms) in timed(&header, &batch) {
             if record_ms >= timestamp_ms && offset >= log_start_offset {
-                return Ok(Some(TimeHit { offset, timestamp_ms: record_ms }));
+                return Some(TimeHit { offset, timestamp_ms: record_ms });
             }
         }
     }
-    Ok(None)
+    None
 }
 
-fn largest(run: &Bytes, log_start_offset: i64, best: &mut Option<TimeHit>) -> Result<(), String> {
+fn largest(run: &Bytes, log_start_offset: i64, best: &mut Option<TimeHit>) {
     for (header, batch) in wire::batches(run) {
         let hopeless = best.is_some_and(|best| header.max_timestamp_ms < best.timestamp_ms);
         if hopeless || header.is_control() {
             continue;
         }
-        for record in timed(&header, &batch)? {
-            let (offset, timestamp_ms) = record?;
+        for (offset, timestamp_ms) in timed(&header, &batch) {
             let better = best.is_none_or(|best| {
                 timestamp_ms > best.timestamp_ms
                     || timestamp_ms == best.timestamp_ms && offset < best.offset
@@ -268,5 +253,4 @@ fn largest(run: &Bytes, log_start_offset: i64, best: &mut Option<TimeHit>) -> Re
             }
         }
     }
-    Ok(())
 }

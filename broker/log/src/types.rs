@@ -91,8 +91,12 @@ pub struct PartitionSpec {
     /// Wanted folder name, `<topic>-<partition>`. A folder that already holds this partition wins;
     /// if the name is taken by another topic id, the id is added to it.
     pub folder: String,
-    /// Keep the latest value of each key in the view, for `Log::keyed`.
+    /// Keep the latest value of each key in the view, for `Log::keyed`. Such a partition may use
+    /// half of the disk's reserve.
     pub keyed: bool,
+    /// Its records let other ones go, as those of a deleted topic: they may use three quarters of
+    /// the reserve, and are taken while a full disk keeps segments from being written.
+    pub makes_room: bool,
     /// Offsets below are gone, whatever the segments still hold; also where a new partition starts.
     pub log_start_offset: i64,
     pub settings: PartitionSettings,

@@ -3,9 +3,9 @@
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use odradek_log::*;
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
@@ -20,6 +20,7 @@ fn spec(id: PartitionId, folder: &str, keyed: bool) -> PartitionSpec {
         id,
         folder: folder.to_owned(),
         keyed,
+        makes_room: false,
         log_start_offset: 0,
         settings: PartitionSettings { segment_bytes_max: 100_000, ..Default::default() },
     }
@@ -267,6 +268,60 @@ fn retention_lets_whole_segments_go_by_time_and_by_size() {
     commit(&log, a, end, batch(1, &["k"], 10));
     assert_eq!(all(&log, a).len(), 1);
     log.close();
+}
+
+#[test]
+fn records_without_time_are_as_old_as_their_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (log, _) = open(dir.path());
+    let timeless = id(1, 0);
+    log.attach(spec(timeless, "t-0", false)).expect("attached");
+    log.start().expect("started");
+    // The second does not fit into the first's segment, which so is sealed.
+    for offset in 0..2 {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(-1, Some(b"key"), Some(&[7; 60_000]), &[]);
+        commit(&log, timeless, offset, builder.build(0));
+    }
+    log.close();
+    let (log, _) = open(dir.path());
+    log.attach(spec(timeless, "t-0", false)).expect("attached");
+    log.start().expect("started");
+    let an_hour_ms = 3_600_000;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now_ms = i64::try_from(since_epoch.as_millis()).expect("before the year 292,278,994");
+    assert_eq!(log.retention(timeless, now_ms, Some(an_hour_ms), None), None, "just written");
+    let later_ms = now_ms + 2 * an_hour_ms;
+    assert_eq!(log.retention(timeless, later_ms, Some(an_hour_ms), None), Some(1));
+}
+
+#[test]
+fn a_batch_that_nobody_can_decode_hides_nothing_behind_it_from_look_ups_by_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let partition = id(1, 0);
+    let start = || {
+        let (log, _) = open(dir.path());
+        log.attach(spec(partition, "t-0", false)).expect("attached");
+        log.start().expect("started");
+        log
+    };
+    let mut log = start();
+    commit(&log, partition, 0, batch(1_000, &["a"], 10));
+    // A record that says to be longer than all of its batch, under a checksum that holds.
+    let mut broken = BytesMut::from(&batch(5_000, &["b"], 10)[..]);
+    broken[61..64].fill(0xff);
+    let crc = crc32c::crc32c(&broken[21..]);
+    broken[17..21].copy_from_slice(&crc.to_be_bytes());
+    commit(&log, partition, 1, broken.freeze());
+    commit(&log, partition, 2, batch(9_000, &["c"], 10));
+    for round in ["in memory", "on the disk"] {
+        let hit = log.offset_for_time(partition, 1_500).expect("found").expect("there");
+        assert_eq!((hit.offset, hit.timestamp_ms), (2, 9_000), "{round}");
+        let newest = log.max_timestamp(partition).expect("found").expect("there");
+        assert_eq!(newest.offset, 2, "{round}");
+        log.close();
+        log = start();
+    }
 }
 
 #[test]

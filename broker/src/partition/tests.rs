@@ -24,6 +24,7 @@ fn opened(disk: &MemoryDisk) -> Arc<Partition> {
         id,
         folder: "t-0".to_owned(),
         keyed: false,
+        makes_room: false,
         log_start_offset: 0,
         settings: PartitionSettings::default(),
     };

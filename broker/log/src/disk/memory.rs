@@ -442,6 +442,10 @@ impl Disk for MemoryDisk {
         Ok(entries)
     }
 
+    fn modified_ms(&self, _: &str) -> io::Result<i64> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this disk has no clock"))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let state = self.state();
         Ok(state.capacity_bytes.saturating_sub(state.used_bytes()))

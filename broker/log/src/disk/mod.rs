@@ -54,6 +54,8 @@ pub trait Disk: Send + Sync {
     /// Makes names in the folder durable. `""` is the log's own folder.
     fn sync_folder(&self, path: &str) -> io::Result<()>;
     fn list(&self, path: &str) -> io::Result<Vec<DiskEntry>>;
+    /// When the file was written last, by the system's clock.
+    fn modified_ms(&self, path: &str) -> io::Result<i64>;
     fn free_bytes(&self) -> io::Result<u64>;
     /// Changes when the machine starts anew; `None` where that cannot be known.
     fn boot_id(&self) -> Option<String>;

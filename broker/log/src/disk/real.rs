@@ -155,6 +155,12 @@ impl Disk for RealDisk {
         Ok(entries)
     }
 
+    fn modified_ms(&self, path: &str) -> io::Result<i64> {
+        let modified = std::fs::metadata(self.dir.join(path))?.modified()?;
+        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         free_bytes(&self.dir)
     }

@@ -5,7 +5,7 @@ use rand::Rng;
 use super::each_seed;
 use super::world::World;
 use crate::core::Step;
-use crate::disk::CrashMode;
+use crate::disk::{CrashMode, Disk};
 use crate::types::{CommitError, Durability};
 
 #[test]
@@ -90,6 +90,82 @@ fn a_full_disk_refuses_appends_keeps_what_it_has_and_goes_on_when_there_is_room(
         world.check();
         world.stop_and_reopen(Some(CrashMode::Tear));
     });
+}
+
+#[test]
+fn a_disk_that_others_filled_is_emptied_by_removing_what_is_ours() {
+    each_seed("others fill the disk", 10, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..60 {
+            world.append();
+            world.step();
+        }
+        world.drain();
+        let ids: Vec<_> = world.partitions.keys().copied().collect();
+        let (records, state, offsets) = (ids[0], ids[4], ids[6]);
+        // In the journal, and on their way to the segments when the last byte is taken.
+        world.append_records(records, &[(b"key", Some(&[7; 3_000]))]);
+        while world.log.core().commit_step() == Step::Worked {}
+        world.disk.set_capacity(world.disk.used_bytes());
+        assert_eq!(world.log.core().settle_step(world.now_ms), Step::Waiting);
+        for (id, taken) in [(records, false), (offsets, false), (state, true)] {
+            world.collect();
+            let before = world.partitions[&id].end_offset();
+            world.append_records(id, &[(b"key", Some(b"value"))]);
+            while world.log.core().commit_step() == Step::Worked {}
+            world.collect();
+            let after = world.partitions[&id].end_offset();
+            assert_eq!((after > before, world.pending.len()), (taken, 0), "{id:?}");
+        }
+        world.log.remove(ids[1]);
+        world.partitions.remove(&ids[1]);
+        while world.log.core().clean_step() == Step::Worked {}
+        assert_eq!(world.log.core().settle_step(world.now_ms), Step::Worked);
+        world.disk.set_capacity(u64::MAX);
+        world.drain();
+        world.check();
+        world.stop_and_reopen(Some(CrashMode::Tear));
+        world.check();
+    });
+}
+
+#[test]
+fn an_idle_partition_is_rolled_although_others_never_rest() {
+    let mut world = World::new(3);
+    let ids: Vec<_> = world.partitions.keys().copied().collect();
+    let (idle, busy) = (ids[0], ids[1]);
+    world.append_records(idle, &[(b"key", Some(b"value"))]);
+    world.drain();
+    let end = world.partitions[&idle].end_offset();
+    let core = world.log.core().clone();
+    assert_eq!(core.retention(idle, world.now_ms + 1_000, Some(10), None), None, "not sealed");
+    world.append_records(busy, &[(b"key", Some(b"value"))]);
+    while core.commit_step() == Step::Worked {}
+    assert_eq!(core.settle_step(world.now_ms), Step::Worked, "that of the busy one");
+    assert_eq!(core.retention(idle, world.now_ms + 1_000, Some(10), None), Some(end));
+}
+
+#[test]
+fn the_age_of_a_segment_goes_on_through_restarts() {
+    let mut world = World::new(4);
+    let id = *world.partitions.keys().next().expect("some");
+    let sealed = |world: &World| {
+        let files = world.disk.list(&world.partitions[&id].folder).expect("there");
+        files.iter().any(|file| file.name.ends_with(".side"))
+    };
+    world.append_records(id, &[(b"key", Some(b"value"))]);
+    world.drain();
+    world.stop_and_reopen(None);
+    // Its segments are sealed at an age of 5,000 ms.
+    world.now_ms += 4_990;
+    world.append_records(id, &[(b"key", Some(b"value"))]);
+    world.drain();
+    let young = sealed(&world);
+    world.stop_and_reopen(None);
+    world.now_ms += 20;
+    world.append_records(id, &[(b"key", Some(b"value"))]);
+    world.drain();
+    assert_eq!((young, sealed(&world)), (false, true));
 }
 
 #[test]

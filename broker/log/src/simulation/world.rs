@@ -195,6 +195,7 @@ impl World {
             id,
             folder: model.folder.clone(),
             keyed: model.keyed,
+            makes_room: model.keyed && model.compaction.is_none(),
             log_start_offset: model.log_start_offset,
             settings: PartitionSettings {
                 segment_bytes_max: model.segment_bytes_max,
