@@ -486,8 +486,8 @@ impl Client {
                 self.owned.clear();
                 self.next = Next::Join;
             }
-            // Whatever it asked for may be tried again.
-            _ => {}
+            // Whatever it asked for may be tried again, and as Java's client it then says all.
+            _ => self.lost_track = true,
         }
     }
 }
