@@ -19,7 +19,10 @@ class Results:
 
     def __init__(self, name, folder=RESULTS):
         self.path = folder / f"{name}.json"
-        self.tests = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.tests = self.kept()
+
+    def kept(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def has(self, test, target):
         return target in self.tests.get(test, {})
@@ -31,6 +34,8 @@ class Results:
         return {test for test in self.tests if self.state(test, target) == "passed"}
 
     def put(self, target, outcome):
+        # A run against the other target may have written meanwhile.
+        self.tests = self.kept()
         for test, what in outcome.items():
             self.tests.setdefault(test, {})[target] = what
         self.path.parent.mkdir(parents=True, exist_ok=True)
