@@ -105,8 +105,8 @@ pub(crate) const APIS: &[Api] = &[
         fetch::FetchRequest,
         4..=18,
         left_out = &[
-            "a follower's fetch (ReplicaId other than -1) is refused: there are no followers",
-            "CurrentLeader, NodeEndpoints, SnapshotId and DivergingEpoch are never set: one node",
+            "a follower's fetch is NOT_LEADER_OR_FOLLOWER: there are no followers",
+            "CurrentLeader, NodeEndpoints and SnapshotId are never set: one node",
             "PreferredReadReplica is always -1: there is one replica",
         ]
     ),

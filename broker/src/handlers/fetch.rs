@@ -14,7 +14,7 @@
 //!   v11 (KIP-392): rack, of no use to one node. v13 (KIP-516): topics by id. v15 (KIP-903):
 //!   replica state; v16 (KIP-951): leader hints; v17 (KIP-853) and v18 (KIP-1166): followers.
 //!
-//! Left out: follower fetches (refused), leader hints (one node).
+//! Left out: followers, of which there are none (NOT_LEADER_OR_FOLLOWER); leader hints (one node).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,16 +38,17 @@ use crate::reads::{self, READ_COMMITTED};
 const NO_EPOCH: i32 = -1;
 
 pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<FetchReply, Close> {
-    if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
-        return Ok(FetchReply::refused(ResponseError::InvalidRequest));
-    }
     let sessions = &context.broker.inner.fetch_sessions;
     let mut opened = match sessions.open(&request, context.version) {
         Ok(opened) => opened,
         Err(error) => return Ok(FetchReply::refused(error)),
     };
     let limit = Limit::of(context, &request);
-    let readable = Readable::of(context, &opened.wanted);
+    let readable = if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
+        Readable::nothing(&opened.wanted, ResponseError::NotLeaderOrFollower)
+    } else {
+        Readable::of(context, &opened.wanted)
+    };
     let found = wait_and_read(context, &mut opened, &limit, &readable).await;
     let record_bytes = found.iter().map(PartitionReply::record_bytes).sum();
     if context.charge(Kind::Fetch, record_bytes) {
@@ -58,26 +59,29 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
     Ok(sessions.close(opened, found))
 }
 
-/// Which of the wanted partitions the caller may read: asked once a request, not once a look.
-struct Readable(Vec<bool>);
+/// Why the caller may not read a wanted partition, if so: asked once a request, not once a look.
+struct Readable(Vec<Option<ResponseError>>);
 
 impl Readable {
+    fn nothing(wanted: &[Wanted], why: ResponseError) -> Self {
+        Self(vec![Some(why); wanted.len()])
+    }
+
     fn of(context: &Context, wanted: &[Wanted]) -> Self {
         if !context.core.access.enabled() {
-            return Self(vec![true; wanted.len()]);
+            return Self(vec![None; wanted.len()]);
         }
         let mut asked: HashMap<String, bool> = HashMap::new();
         let readable = wanted.iter().map(|wanted| {
             let name = if context.version >= 13 {
                 // An id that nobody has is told as such.
-                let topic = context.core.topics.by_id(wanted.topic_id);
-                let Some(topic) = topic else { return true };
-                topic.name.to_string()
+                context.core.topics.by_id(wanted.topic_id)?.name.to_string()
             } else {
                 wanted.topic.clone()
             };
             let may_read = |name: &str| context.allowed(Operation::Read, Resource::Topic(name));
-            *asked.entry(name).or_insert_with_key(|name| may_read(name))
+            let may = *asked.entry(name).or_insert_with_key(|name| may_read(name));
+            (!may).then_some(ResponseError::TopicAuthorizationFailed)
         });
         Self(readable.collect())
     }
@@ -120,9 +124,9 @@ async fn wait_and_read(
         // Registered before the look, so that nothing that comes between them is missed.
         let wanted = opened.wanted.iter().zip(&readable.0);
         let partitions: Vec<_> = wanted
-            .map(|(wanted, readable)| match readable {
-                true => find(context, wanted),
-                false => Err(ResponseError::TopicAuthorizationFailed),
+            .map(|(wanted, refusal)| match refusal {
+                None => find(context, wanted),
+                Some(error) => Err(*error),
             })
             .collect();
         for partition in partitions.iter().flatten() {

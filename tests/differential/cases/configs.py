@@ -258,10 +258,10 @@ def loggers(talk):
     change(talk, BROKER_LOGGER, "1", ("root", DELETE, None))
     change(talk, BROKER_LOGGER, "1", ("root", APPEND, "DEBUG"))
     change(talk, BROKER_LOGGER, "1", ("root", SET, "WARN"))
-    describe(talk, BROKER_LOGGER, "1", ["root"])
+    describe(talk, BROKER_LOGGER, "1", "root")
     change(talk, BROKER_LOGGER, "1", ("root", SET, "INFO"))
-    describe(talk, BROKER_LOGGER, "1", ["root"])
-    describe(talk, BROKER_LOGGER, "7", ["root"])
+    describe(talk, BROKER_LOGGER, "1", "root")
+    describe(talk, BROKER_LOGGER, "7", "root")
 
 
 @case
