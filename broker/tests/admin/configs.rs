@@ -198,7 +198,13 @@ async fn what_kafka_refuses_is_refused_and_nothing_of_it_holds() {
             INVALID_REQUEST,
             "Invalid value 1 for interval.ms, interval must be between 100 and 3600000 (1 hour)",
         ),
-        (BROKER_LOGGER, "1", &[("root", SET, Some("INFO"))], INVALID_REQUEST, ""),
+        (
+            BROKER_LOGGER,
+            "1",
+            &[("root", SET, Some("INFO"))],
+            INVALID_CONFIG,
+            "this broker has no loggers",
+        ),
         (77, "x", &[], INVALID_REQUEST, "Unknown resource type 77"),
     ];
     for (kind, name, ops, code, sentence) in cases {
