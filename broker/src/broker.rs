@@ -10,9 +10,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::client::{Admin, Client, Local, Principal};
+use crate::clock::now_ms;
 use crate::config::{Config, SecurityProtocol};
 use crate::connection::Gate;
-use crate::core::{Core, OpenError, now_ms};
+use crate::core::{Core, OpenError};
 use crate::diagnose::Diary;
 use crate::fetch_session::FetchSessions;
 use crate::limits;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -23,12 +22,13 @@ use uuid::Uuid;
 
 use crate::acl::{Access, Rule};
 use crate::auth::Users;
+use crate::clock::{now_ms, system_clock};
 use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
+use crate::group::GroupSettings;
 use crate::group::consumer::assignor::Assignor;
 use crate::group::consumer::{ConsumerSettings, MigrationPolicy};
 use crate::group::coordinator::{GroupCoordinator, MemberTimeouts, OffsetsLog, Surroundings};
-use crate::group::{self, GroupSettings};
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::producer_ids::ProducerIds;
 use crate::quota::{Entity, Limits, Quotas};
@@ -75,11 +75,6 @@ pub(crate) struct Core {
     /// One change of topics at a time; held across its state record's sync.
     topic_changes: AsyncMutex<()>,
     producer_ids: Arc<ProducerIds>,
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What the state log holds, sorted by kind.
@@ -195,7 +190,7 @@ impl Core {
                 }
             }),
         };
-        let clock = group::system_clock();
+        let clock = system_clock();
         let groups = GroupCoordinator::new(offsets.clone(), settings, surroundings, clock);
         groups.load(offsets.records(&opening.log)?);
         let share = share_coordinator(&state, &groups, &configs);
@@ -480,7 +475,7 @@ impl Opening {
             abort_orphan(&units, orphan)?;
         }
         let settings = self.config.transactions;
-        let clock = group::system_clock();
+        let clock = system_clock();
         let transactions = TransactionCoordinator::new(Arc::new(units), settings, clock);
         transactions.load(records);
         Ok(transactions)
@@ -623,7 +618,7 @@ fn share_coordinator(
     let settings = move |group: &str| share_settings(&configs, group);
     let names: Arc<dyn GroupNames> = groups.clone();
     let log = Arc::new(StateAppends(state.clone()));
-    ShareCoordinator::new(log, names, Arc::new(settings), group::system_clock())
+    ShareCoordinator::new(log, names, Arc::new(settings), system_clock())
 }
 
 fn share_settings(configs: &Configs, group: &str) -> ShareSettings {

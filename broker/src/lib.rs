@@ -4,6 +4,7 @@ pub mod acl;
 pub mod auth;
 mod broker;
 pub mod client;
+mod clock;
 mod compatibility;
 pub mod config;
 mod config_changes;

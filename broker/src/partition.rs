@@ -20,6 +20,7 @@ use odradek_log::{Append, CommitError, Ends, Log, PartitionId, Unit};
 use odradek_protocol::batch::BatchHeader;
 use tokio::sync::{Notify, oneshot};
 
+use crate::clock::now_ms;
 use crate::sequence::{Begins, NO_COORDINATOR_EPOCH, ProducerState, Producers, Verdict};
 
 /// One validated batch on its way to the log.
@@ -125,7 +126,7 @@ impl Partition {
             self.ahead.store(false, Ordering::Release);
             appending.next_offset = self.ends().log_end_offset;
             if let Ok(entries) = self.log.producers(self.id) {
-                appending.producers = Producers::restored(entries, crate::core::now_ms());
+                appending.producers = Producers::restored(entries, now_ms());
             }
         }
         Locked { partition: self, appending }
@@ -312,7 +313,7 @@ pub(crate) fn submit(
     log: &Log,
     appends: &[(Arc<Partition>, Vec<Batch>)],
 ) -> (Vec<i64>, oneshot::Receiver<Result<(), CommitError>>) {
-    let now = crate::core::now_ms();
+    let now = now_ms();
     let ids: BTreeMap<PartitionId, &Arc<Partition>> =
         appends.iter().map(|(p, _)| (p.id, p)).collect();
     let mut locked: BTreeMap<_, _> = ids.iter().map(|(id, p)| (*id, p.lock())).collect();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::core::{now_ms, state_batch, wait_for};
+use crate::clock::now_ms;
+use crate::core::{state_batch, wait_for};
 use crate::limits;
 use crate::partition::Partition;
 use crate::state::{self, ProducerIdsRecord, StateKey};

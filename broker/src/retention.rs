@@ -6,7 +6,8 @@ use kafka_protocol::ResponseError;
 use tokio::time::Duration;
 
 use crate::broker::Broker;
-use crate::core::{Core, now_ms};
+use crate::clock::now_ms;
+use crate::core::Core;
 use crate::partition::Partition;
 use crate::state::{self, StateKey};
 

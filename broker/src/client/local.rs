@@ -19,7 +19,8 @@ use super::{
 };
 use crate::acl::{Operation, Resource};
 use crate::broker::Broker;
-use crate::core::{Core, CoreUnit, KeyedRecord, built, now_ms};
+use crate::clock::now_ms;
+use crate::core::{Core, CoreUnit, KeyedRecord, built};
 use crate::diagnose::NOT_AUTHORISED;
 use crate::group::exchange::NewOffset;
 use crate::limits;

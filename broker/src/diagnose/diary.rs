@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::catalogue;
-use crate::core::now_ms;
+use crate::clock::now_ms;
 
 /// Enough for a day of mistakes; about 200 KiB.
 const ENTRIES_MAX: usize = 300;

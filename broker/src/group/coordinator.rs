@@ -31,7 +31,8 @@ use super::exchange::{
 };
 use super::machine::{Group, Ticket};
 use super::records::{self, Key};
-use super::{Clock, GROUPS_MAX, GroupSettings, Now};
+use super::{GROUPS_MAX, GroupSettings};
+use crate::clock::{Clock, Now};
 use kinds::Kind;
 use routes::Asked;
 use writes::Write;

@@ -40,12 +40,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use super::GroupSettings;
 use super::exchange::{
     Caller, DescribedMember, Description, Join, Leaving, NO_MEMBER_ID, Protocol, Sync,
 };
 pub(crate) use super::exchange::{Reply, Waiter};
 use super::records::{self, GroupMetadata, MemberMetadata};
-use super::{GroupSettings, Now};
+use crate::clock::Now;
 
 pub(crate) use sync::to_group_error;
 

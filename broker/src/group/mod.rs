@@ -28,8 +28,6 @@ pub(crate) mod exchange;
 pub(crate) mod machine;
 pub(crate) mod records;
 
-use std::sync::Arc;
-
 /// Configuration of all groups, with Kafka's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupSettings {
@@ -72,27 +70,3 @@ pub(crate) const MEMBERS_MAX: usize = 10_000;
 
 /// Groups in all. An empty one costs about half a kilobyte.
 pub(crate) const GROUPS_MAX: usize = 100_000;
-
-/// Two readings of time, taken together (see D4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Now {
-    /// Never goes back, never jumps; its zero means nothing.
-    pub monotonic_ms: i64,
-    /// Epoch milliseconds.
-    pub wall_ms: i64,
-}
-
-pub(crate) type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
-
-/// The clock of the running broker.
-pub(crate) fn system_clock() -> Clock {
-    let start = std::time::Instant::now();
-    Arc::new(move || Now {
-        monotonic_ms: i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX),
-        wall_ms: std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_millis()).ok())
-            .unwrap_or(0),
-    })
-}

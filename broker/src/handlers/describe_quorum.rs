@@ -18,7 +18,7 @@ use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::Operation;
-use crate::core::now_ms;
+use crate::clock::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::core::now_ms;
+use crate::clock::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::partition::lock;

@@ -20,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 use regex::{Regex, RegexBuilder};
 
 use crate::acl::{Operation, Resource};
-use crate::core::now_ms;
+use crate::clock::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::{Context, distinct};
 use crate::limits;

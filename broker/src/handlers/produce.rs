@@ -38,7 +38,7 @@ use odradek_protocol::compression::Compression;
 use uuid::Uuid;
 
 use crate::acl::{Operation, Resource};
-use crate::core::now_ms;
+use crate::clock::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::partition::{Appended, Batch, Partition};

@@ -9,7 +9,7 @@
 
 use kafka_protocol::messages::{PushTelemetryRequest, PushTelemetryResponse};
 
-use crate::core::now_ms;
+use crate::clock::now_ms;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::telemetry::Push;

@@ -18,7 +18,8 @@ use kafka_protocol::messages::write_txn_markers_response::{
 use kafka_protocol::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 use crate::acl::{Operation, Resource};
-use crate::core::{now_ms, wait_for};
+use crate::clock::now_ms;
+use crate::core::wait_for;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::transaction::marker;

@@ -28,7 +28,7 @@ use super::partition::{Bounds, ChangeNumber, SharePartition, Summary};
 use super::records::{GroupRecord, PartitionRecord};
 use super::session::ShareSessions;
 use super::{SHARE_PARTITIONS_MAX, ShareSettings};
-use crate::group::Clock;
+use crate::clock::Clock;
 use crate::state::StateKey;
 
 pub(crate) use records_out::{Claim, Claimed, Pending};

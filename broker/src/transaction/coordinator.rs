@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::machine::{self, Effect, Ending, Event, Reply, Support, Transaction, Waiter, Write};
 use super::record::{NO_EPOCH, PendingOffset, Producer, TransactionRecord};
 use super::{TRANSACTIONAL_ID_BYTES_MAX, TRANSACTIONAL_IDS_MAX, TransactionSettings};
-use crate::group::Clock;
+use crate::clock::Clock;
 use crate::partition::{Appended, lock};
 
 pub(crate) type Handed = oneshot::Receiver<Result<(), CommitError>>;

@@ -29,7 +29,7 @@ use odradek_log::PartitionId;
 
 use super::TransactionSettings;
 use super::record::{NO_EPOCH, PendingOffset, Producer, State, TransactionRecord};
-use crate::group::Now;
+use crate::clock::Now;
 
 pub(crate) type Waiter = u64;
 

@@ -179,11 +179,11 @@ fn unknown_instance(instance_id: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Now;
     use super::super::super::exchange::Reply;
     use super::super::testing::TestTopics;
     use super::super::{ConsumerSettings, Event, step};
     use super::*;
+    use crate::clock::Now;
 
     fn beat(group: &mut Group, member_id: &str, epoch: i32, pattern: &str) -> Result<i32, Refusal> {
         let heartbeat = MemberHeartbeat {

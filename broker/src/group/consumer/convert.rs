@@ -10,12 +10,12 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-use super::super::Now;
 use super::super::exchange::{Assignment, Protocol, Refusal};
 use super::image::{Classic, Current, Epoch, Image, MemberState, Record, Subscription};
 use super::protocol::{self, ByName, CONSUMER};
 use super::target::metadata_hash;
 use super::{ConsumerSettings, Group, Outcome, Step, TopicSource, World};
+use crate::clock::Now;
 
 /// A member of a classic group, as far as a conversion needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]

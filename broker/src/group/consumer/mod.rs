@@ -54,10 +54,10 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-use super::Now;
 use super::exchange::{
     Caller, Join, LEAVES_FOR_NOW, Leaving, MemberHeartbeat, Refusal, Reply, Sync, Waiter,
 };
+use crate::clock::Now;
 use assignor::Assignor;
 pub(crate) use convert::{ClassicMember, ClassicSeed, Convertible};
 pub(crate) use image::{Image, Record};

@@ -1,9 +1,9 @@
 //! Time-outs of members, and what takes members out of the group.
 
-use super::super::Now;
 use super::image::{Current, MemberState, Record, Subscription};
 use super::target::metadata_hash;
 use super::{Group, Step};
+use crate::clock::Now;
 
 /// When a member's patience, or ours, ends; on the monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-use super::super::Now;
 use super::super::consumer::{self, TopicSource};
 use super::super::exchange::{Caller, Commit, GroupKind, GroupLine, NewOffset};
 use super::super::machine::{self, State};
 use super::Slot;
+use crate::clock::Now;
 
 pub(super) enum Kind {
     Classic(Box<machine::Group>),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use tracing::info;
 
-use super::super::Now;
 use super::super::consumer::{self, World};
 use super::super::exchange::{
     Caller, JOINS, Join, Leaving, MemberHeartbeat, NO_MEMBER_ID, Refusal, Reply, Sync, SyncReply,
@@ -17,6 +16,7 @@ use super::super::records::{self, GroupMetadata, Key};
 use super::kinds::Kind;
 use super::writes::{Decision, Write};
 use super::{GroupCoordinator, State};
+use crate::clock::Now;
 
 /// A request to a group.
 pub(super) enum Asked {

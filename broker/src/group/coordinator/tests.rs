@@ -459,7 +459,7 @@ async fn the_timers_run_by_themselves_and_end_with_the_coordinator() {
         initial_rebalance_delay_ms: 10,
         ..GroupSettings::default()
     };
-    let clock = super::super::system_clock();
+    let clock = crate::clock::system_clock();
     let groups = GroupCoordinator::new(log, settings, surroundings(), clock);
     groups.start();
     let join = Join { session_timeout_ms: 20, member_id_required: false, ..join() };

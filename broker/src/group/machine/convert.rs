@@ -2,10 +2,11 @@
 
 use kafka_protocol::ResponseError;
 
+use super::super::GroupSettings;
 use super::super::consumer::{ClassicMember, ClassicSeed, Convertible};
 use super::super::exchange::{JoinReply, SyncReply};
-use super::super::{GroupSettings, Now};
 use super::{Group, Member, Pending, Reply, State, Step, Ticket, Waiter};
+use crate::clock::Now;
 
 impl Group {
     /// What a conversion needs to know.

@@ -2,10 +2,11 @@
 
 use kafka_protocol::ResponseError;
 
+use super::super::MEMBERS_MAX;
 use super::super::exchange::{Join, JoinReply, JoinedMember, NO_MEMBER_ID};
-use super::super::{MEMBERS_MAX, Now};
 use super::sync::Replaced;
 use super::{Group, Member, Pending, Reply, State, Step, Waiter};
+use crate::clock::Now;
 
 /// A new member has no id to send heartbeats with, and its connection cannot be watched while the
 /// join waits; if it is gone after this time, so is its place (Kafka's constant).

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::*;
-use crate::group::Now;
+use crate::clock::Now;
 use crate::share::group::{Heartbeat, HeartbeatReply, Refused};
 use crate::share::partition::{Acknowledgement, Acquired, Wanted};
 use crate::share::records::TopicSeen;

@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 
 use super::super::record::{NO_EPOCH, Producer, State, TransactionRecord};
 use super::{Effect, Ending, Reply, Transaction, Waiter, Write, Writing};
-use crate::group::Now;
+use crate::clock::Now;
 
 /// What an EndTxn finds.
 enum Verdict {
