@@ -28,7 +28,7 @@ use crate::loggers;
 use crate::topic_changes::{Refusal, refuse};
 
 /// Kafka's `AlterConfigOp.OpType`.
-const SET: i8 = 0;
+pub(crate) const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
@@ -37,58 +37,56 @@ pub(crate) async fn handle(
     context: &Context,
     request: IncrementalAlterConfigsRequest,
 ) -> Result<IncrementalAlterConfigsResponse, Close> {
-    let named = request.resources.iter().map(|r| (r.resource_type, &*r.resource_name));
-    let twice = repeated(named);
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in &request.resources {
-        let outcome = if twice.contains(&(resource.resource_type, &*resource.resource_name)) {
+    let answers = alter_each(context, &request.resources, false, request.validate_only).await;
+    Ok(IncrementalAlterConfigsResponse::default().with_responses(answers))
+}
+
+/// AlterConfigs asks for the same with `replace`: what is not named is taken away.
+pub(crate) async fn alter_each(
+    context: &Context,
+    resources: &[AlterConfigsResource],
+    replace: bool,
+    validate_only: bool,
+) -> Vec<AlterConfigsResourceResponse> {
+    let twice = repeated(resources);
+    let mut answers = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let outcome = if twice.contains(&identity(resource)) {
             refuse(ResponseError::InvalidRequest, "Each resource must appear at most once.")
         } else {
-            alter(context, resource, request.validate_only).await
+            alter(context, resource, replace, validate_only).await
         };
-        let mut response = AlterConfigsResourceResponse::default()
+        let mut answer = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         // The message crate's default is an empty text, which is not what Kafka sends.
-        response.error_message = None;
+        answer.error_message = None;
         if let Err((error, why)) = outcome {
-            response.error_code = error.code();
-            response.error_message = Some(StrBytes::from_string(why));
+            answer.error_code = error.code();
+            answer.error_message = Some(StrBytes::from_string(why));
         }
-        responses.push(response);
+        answers.push(answer);
     }
-    Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
+    answers
+}
+
+fn identity(resource: &AlterConfigsResource) -> (i8, &str) {
+    (resource.resource_type, &resource.resource_name)
 }
 
 /// Resources that a request names more than once.
-pub(crate) fn repeated<'a>(named: impl Iterator<Item = (i8, &'a str)>) -> HashSet<(i8, &'a str)> {
+fn repeated(resources: &[AlterConfigsResource]) -> HashSet<(i8, &str)> {
     let mut seen = HashSet::new();
-    named.filter(|resource| !seen.insert(*resource)).collect()
-}
-
-/// Keys, each with whether a value is missing; the sentences are Kafka's.
-pub(crate) fn check_names<'a>(
-    names: impl Iterator<Item = (&'a str, bool)> + Clone,
-) -> Result<(), Refusal> {
-    let mut seen = HashSet::new();
-    if names.clone().any(|(name, _)| !seen.insert(name)) {
-        return refuse(ResponseError::InvalidRequest, "Error due to duplicate config keys");
-    }
-    let missing: Vec<&str> = names.filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
-    if !missing.is_empty() {
-        let why = format!("Null value not supported for : {}", missing.join(", "));
-        return refuse(ResponseError::InvalidRequest, why);
-    }
-    Ok(())
+    resources.iter().map(identity).filter(|resource| !seen.insert(*resource)).collect()
 }
 
 async fn alter(
     context: &Context,
     resource: &AlterConfigsResource,
+    replace: bool,
     validate_only: bool,
 ) -> Result<(), Refusal> {
-    let missing = |c: &AlterableConfig| c.value.is_none() && c.config_operation != DELETE;
-    check_names(resource.configs.iter().map(|c| (&*c.name, missing(c))))?;
+    check_names(&resource.configs)?;
     let operation = Operation::AlterConfigs;
     let target = Target::of(context, operation, resource.resource_type, &resource.resource_name)?;
     let mut changes = Vec::with_capacity(resource.configs.len());
@@ -106,8 +104,23 @@ async fn alter(
         };
         changes.push((config.name.to_string(), change));
     }
-    if target == Target::Loggers {
+    if target == Target::Loggers && !replace {
         return loggers::alter(context.broker.loggers(), &changes, validate_only);
     }
-    config_changes::alter(&context.core, &target, &changes, false, validate_only).await
+    config_changes::alter(&context.core, &target, &changes, replace, validate_only).await
+}
+
+/// The sentences are Kafka's.
+fn check_names(configs: &[AlterableConfig]) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    if configs.iter().any(|config| !seen.insert(&config.name)) {
+        return refuse(ResponseError::InvalidRequest, "Error due to duplicate config keys");
+    }
+    let needs_value = |c: &&AlterableConfig| c.value.is_none() && c.config_operation != DELETE;
+    let missing: Vec<&str> = configs.iter().filter(needs_value).map(|c| &*c.name).collect();
+    if !missing.is_empty() {
+        let why = format!("Null value not supported for : {}", missing.join(", "));
+        return refuse(ResponseError::InvalidRequest, why);
+    }
+    Ok(())
 }
