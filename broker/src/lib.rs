@@ -39,6 +39,8 @@ mod tls;
 mod topic_changes;
 mod topics;
 mod transaction;
+#[cfg(test)]
+mod transcript;
 
 pub use broker::{BoundListener, Broker, StartError};
 pub use compatibility::page as compatibility_page;

@@ -27,6 +27,8 @@ pub(crate) mod coordinator;
 pub(crate) mod exchange;
 pub(crate) mod machine;
 pub(crate) mod records;
+#[cfg(test)]
+mod words;
 
 /// Configuration of all groups, with Kafka's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,5 @@
-//! Transcripts: what is said to a group, and what it does, as text in `testdata/consumer/*.txt`.
-//!
-//! A line that begins with `>` is said; the indented lines below it are what came of it; `#` begins
-//! a comment that names the rule. After a change of behaviour, run with `UPDATE_TRANSCRIPTS=1` and
-//! review the difference: it is the specification.
+//! What the transcripts of `group/testdata/consumer` say to a group of the consumer protocol, and
+//! what it does.
 //!
 //! ```text
 //! > settings size=2 downgrade=no     also: upgrade=, session=
@@ -17,16 +14,16 @@
 //! > upgrade b=t:0,1 c=t:2            a new group, from a classic one with these assignments
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::exchange::{JoinReply, LeaveReply, MemberReply, Protocol, SyncReply};
+use super::super::exchange::{JoinReply, MemberReply, Protocol, SyncReply};
+use super::super::words::{Words, leave_text, outcome};
 use super::convert;
 use super::testing::TestTopics;
 use super::*;
+use crate::transcript::{self, error_name};
 
 struct Run {
     settings: ConsumerSettings,
@@ -39,42 +36,13 @@ struct Run {
     fresh_ids: usize,
 }
 
-struct Words<'a> {
-    plain: Vec<&'a str>,
-    named: BTreeMap<&'a str, &'a str>,
+fn list(words: &Words<'_>, name: &str) -> Option<Vec<String>> {
+    let listed = words.named.get(name)?.split(',').filter(|word| !word.is_empty());
+    Some(listed.map(str::to_owned).collect())
 }
 
-impl<'a> Words<'a> {
-    fn parse(text: &'a str) -> Self {
-        let (named, plain): (Vec<_>, Vec<_>) =
-            text.split_whitespace().partition(|word| word.contains('='));
-        let named = named.into_iter().filter_map(|word| word.split_once('=')).collect();
-        Self { plain, named }
-    }
-
-    fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> T {
-        let given = self.named.get(name).map(|text| text.parse().ok().expect("a number"));
-        given.unwrap_or(default)
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.named.get(name).map(|text| (*text).to_owned())
-    }
-
-    fn list(&self, name: &str) -> Option<Vec<String>> {
-        let text = self.named.get(name)?;
-        let words = text.split(',').filter(|word| !word.is_empty());
-        Some(words.map(str::to_owned).collect())
-    }
-
-    fn is_not(&self, name: &str) -> bool {
-        self.named.get(name) == Some(&"no")
-    }
-
-    fn who(&self) -> String {
-        let word = self.plain.first().copied().unwrap_or("-");
-        if word == "-" { String::new() } else { word.to_owned() }
-    }
+fn is_not(words: &Words<'_>, name: &str) -> bool {
+    words.named.get(name) == Some(&"no")
 }
 
 /// A `ConsumerProtocolSubscription` of version 1.
@@ -106,21 +74,6 @@ fn by_name(text: &str) -> Vec<(String, Vec<i32>)> {
         (name.to_owned(), partitions.collect())
     });
     topics.collect()
-}
-
-fn error_name(error: ResponseError) -> String {
-    let mut name = String::new();
-    for letter in format!("{error:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_uppercase());
-    }
-    name
-}
-
-fn outcome<T>(result: &Result<T, ResponseError>) -> String {
-    result.as_ref().map_or_else(|error| error_name(*error), |_| "ok".to_owned())
 }
 
 impl Run {
@@ -163,7 +116,7 @@ impl Run {
             "join" => self.join(&words, &mut out),
             "sync" | "heartbeat" | "leave" => self.classic(verb, &words, &mut out),
             "commit" => {
-                let caller = caller(&words, "epoch");
+                let caller = words.caller("epoch");
                 let version: i16 = words.number("version", 9);
                 let of = self.topics.parse(words.named.get("of").copied().unwrap_or("t:0"));
                 let places = of.iter().flat_map(|(topic, partitions)| {
@@ -191,8 +144,8 @@ impl Run {
 
     fn set(&mut self, words: &Words<'_>) {
         self.settings.size_max = words.number("size", self.settings.size_max);
-        self.settings.migration.upgrade &= !words.is_not("upgrade");
-        self.settings.migration.downgrade &= !words.is_not("downgrade");
+        self.settings.migration.upgrade &= !is_not(words, "upgrade");
+        self.settings.migration.downgrade &= !is_not(words, "downgrade");
         self.session_timeout_ms = words.number("session", self.session_timeout_ms);
         self.group = Group::new(self.settings);
     }
@@ -207,7 +160,7 @@ impl Run {
             instance_id: words.text("instance"),
             rack_id: None,
             rebalance_timeout_ms: rebalance_timeout_ms.or(joins.then_some(60_000)),
-            topics: words.list("topics").map(|topics| topics.into_iter().collect()),
+            topics: list(words, "topics").map(|topics| topics.into_iter().collect()),
             pattern: words.text("pattern"),
             assignor: words.text("assignor"),
             owned: match words.text("owns") {
@@ -224,9 +177,9 @@ impl Run {
     }
 
     fn join(&mut self, words: &Words<'_>, out: &mut String) {
-        let topics = words.list("topics").unwrap_or_else(|| vec!["t".to_owned()]);
+        let topics = list(words, "topics").unwrap_or_else(|| vec!["t".to_owned()]);
         let owned = by_name(&words.text("owns").unwrap_or_default());
-        let offers = words.list("offers").unwrap_or_else(|| vec!["range".to_owned()]);
+        let offers = list(words, "offers").unwrap_or_else(|| vec!["range".to_owned()]);
         let metadata = subscription(&topics, &owned);
         let protocols =
             offers.into_iter().map(|name| Protocol { name, metadata: metadata.clone() });
@@ -239,7 +192,7 @@ impl Run {
             rebalance_timeout_ms: words.number("rebalance", 20_000),
             protocol_type: words.text("type").unwrap_or_else(|| "consumer".to_owned()),
             protocols: protocols.collect(),
-            member_id_required: !words.is_not("known"),
+            member_id_required: !is_not(words, "known"),
             may_skip_assignment: true,
             reason: None,
         };
@@ -251,7 +204,7 @@ impl Run {
 
     fn classic(&mut self, verb: &str, words: &Words<'_>, out: &mut String) {
         let waiter = self.waiter();
-        let caller = caller(words, "generation");
+        let caller = words.caller("generation");
         let event = match verb {
             "sync" => {
                 let (protocol_type, protocol) = (words.text("type"), words.text("protocol"));
@@ -261,17 +214,7 @@ impl Run {
                 }
             }
             "heartbeat" => Event::ClassicHeartbeat { waiter, caller },
-            _ => {
-                let leaving = words.plain.iter().map(|word| {
-                    let (id, instance) = word.split_once('/').unwrap_or((word, ""));
-                    Leaving {
-                        member_id: if id == "-" { String::new() } else { id.to_owned() },
-                        instance_id: Some(instance.to_owned()).filter(|name| !name.is_empty()),
-                        reason: None,
-                    }
-                });
-                Event::Leave { waiter, leaving: leaving.collect() }
-            }
+            _ => Event::Leave { waiter, leaving: words.leaving() },
         };
         self.give(event, out);
     }
@@ -458,64 +401,12 @@ fn world(topics: &TestTopics, session_timeout_ms: i32) -> World<'_> {
     }
 }
 
-fn caller(words: &Words<'_>, epoch: &str) -> Caller {
-    Caller {
-        member_id: words.who(),
-        instance_id: words.text("instance"),
-        generation: words.number(epoch, -1),
-    }
-}
-
 fn refused(refusal: &Refusal) -> String {
     let why = refusal.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("{}{why}", error_name(refusal.error))
 }
 
-fn leave_text(left: &LeaveReply) -> String {
-    let left = left.as_ref().expect("an answer for each").iter().map(|one| {
-        let instance = one.instance_id.as_ref().map(|id| format!("/{id}")).unwrap_or_default();
-        let error = one.error.map_or("ok".to_owned(), error_name);
-        format!("{}{instance}:{error}", one.member_id)
-    });
-    format!("leave: {}", left.collect::<Vec<_>>().join(" "))
-}
-
-/// The transcript as it comes out when its lines are said again.
-fn replay(transcript: &str) -> String {
-    let mut run = Run::new();
-    let mut out = String::new();
-    for line in transcript.lines() {
-        match line.strip_prefix("> ") {
-            Some(said) => {
-                let heard = run.say(said.trim());
-                out.push_str(line);
-                out.push('\n');
-                out.push_str(&heard);
-            }
-            None if line.starts_with("  ") => {}
-            None => {
-                out.push_str(line);
-                out.push('\n');
-            }
-        }
-    }
-    out
-}
-
 #[test]
 fn groups_behave_as_their_transcripts_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/group/testdata/consumer");
-    let mut checked = 0;
-    for entry in std::fs::read_dir(&folder).expect("the folder of transcripts") {
-        let path = entry.expect("an entry").path();
-        let expected = std::fs::read_to_string(&path).expect("a transcript").replace("\r\n", "\n");
-        let heard = replay(&expected);
-        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
-            std::fs::write(&path, &heard).expect("write the transcript");
-        } else {
-            assert_eq!(heard, expected, "{}", path.display());
-        }
-        checked += 1;
-    }
-    assert!(checked > 0, "no transcripts in {}", folder.display());
+    transcript::check("src/group/testdata/consumer", Run::new, Run::say);
 }

@@ -1,8 +1,4 @@
-//! Transcripts: what is said to a group, and what it does, as text in `testdata/*.txt`.
-//!
-//! A line that begins with `>` is said; the indented lines below it are what came of it; `#` begins
-//! a comment that names the rule. After a change of behaviour, run with `UPDATE_TRANSCRIPTS=1` and
-//! review the difference: it is the specification.
+//! What the transcripts of `group/testdata/transcripts` say to a classic group, and what it does.
 //!
 //! ```text
 //! > settings delay=3000 size=2
@@ -16,12 +12,13 @@
 //! > describe | > delete | > restart        from what was written last
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::super::exchange::{JoinReply, SyncReply};
+use super::super::words::{Words, leave_text, outcome};
 use super::*;
+use crate::transcript::{self, error_name};
 
 struct Run {
     settings: GroupSettings,
@@ -33,61 +30,11 @@ struct Run {
     durable: Option<GroupMetadata>,
 }
 
-struct Words<'a> {
-    plain: Vec<&'a str>,
-    named: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Words<'a> {
-    fn parse(text: &'a str) -> Self {
-        let (named, plain): (Vec<_>, Vec<_>) =
-            text.split_whitespace().partition(|word| word.contains('='));
-        let named = named.into_iter().filter_map(|word| word.split_once('=')).collect();
-        Self { plain, named }
-    }
-
-    fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> T {
-        let given = self.named.get(name).map(|text| text.parse().ok().expect("a number"));
-        given.unwrap_or(default)
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.named.get(name).map(|text| (*text).to_owned())
-    }
-
-    /// `a:x,b:y`
-    fn pairs(&self, name: &str, default: &'a str) -> Vec<(String, Bytes)> {
-        let given = self.named.get(name).copied().unwrap_or(default);
-        let pairs = given.split(',').filter_map(|pair| pair.split_once(':'));
-        pairs.map(|(k, v)| (k.to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect()
-    }
-
-    fn caller(&self) -> Caller {
-        Caller {
-            member_id: member_id(self.plain.first().copied().unwrap_or("-")),
-            instance_id: self.text("instance"),
-            generation: self.number("generation", -1),
-        }
-    }
-}
-
-fn member_id(word: &str) -> String {
-    if word == "-" { String::new() } else { word.to_owned() }
-}
-
-fn error_name(error: ResponseError) -> String {
-    let mut name = String::new();
-    for letter in format!("{error:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_uppercase());
-    }
-    name
-}
-
-fn outcome<T>(result: &Result<T, ResponseError>) -> String {
-    result.as_ref().map_or_else(|error| error_name(*error), |_| "ok".to_owned())
+/// `a:x,b:y`
+fn pairs(words: &Words<'_>, name: &str, default: &str) -> Vec<(String, Bytes)> {
+    let given = words.named.get(name).copied().unwrap_or(default);
+    let pairs = given.split(',').filter_map(|pair| pair.split_once(':'));
+    pairs.map(|(k, v)| (k.to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect()
 }
 
 fn show(bytes: &Bytes) -> String {
@@ -127,32 +74,27 @@ impl Run {
             "join" => self.join(&words, &mut out),
             "sync" => {
                 let sync = Sync {
-                    caller: words.caller(),
+                    caller: words.caller("generation"),
                     protocol_type: words.text("type"),
                     protocol: words.text("protocol"),
-                    assignments: words.pairs("gives", ""),
+                    assignments: pairs(&words, "gives", ""),
                 };
                 let waiter = self.waiter();
                 self.give(Event::Sync { waiter, sync }, &mut out);
             }
             "heartbeat" => {
                 let waiter = self.waiter();
-                self.give(Event::Heartbeat { waiter, caller: words.caller() }, &mut out);
+                self.give(
+                    Event::Heartbeat { waiter, caller: words.caller("generation") },
+                    &mut out,
+                );
             }
             "leave" => {
                 let waiter = self.waiter();
-                let leaving = words.plain.iter().map(|word| {
-                    let (id, instance) = word.split_once('/').unwrap_or((word, ""));
-                    Leaving {
-                        member_id: member_id(id),
-                        instance_id: Some(instance.to_owned()).filter(|name| !name.is_empty()),
-                        reason: None,
-                    }
-                });
-                self.give(Event::Leave { waiter, leaving: leaving.collect() }, &mut out);
+                self.give(Event::Leave { waiter, leaving: words.leaving() }, &mut out);
             }
             "commit" => {
-                let result = self.group.admit_commit(&words.caller(), self.now());
+                let result = self.group.admit_commit(&words.caller("generation"), self.now());
                 writeln!(out, "  commit: {}", outcome(&result)).expect("a string");
             }
             "written" | "failed" => self.finish_write(verb, &words, &mut out),
@@ -177,9 +119,9 @@ impl Run {
     fn join(&mut self, words: &Words<'_>, out: &mut String) {
         let version: i16 = words.number("version", 9);
         let session_timeout_ms = words.number("session", 10_000);
-        let protocols = words.pairs("offers", "range:x").into_iter();
+        let protocols = pairs(words, "offers", "range:x").into_iter();
         let join = Join {
-            member_id: member_id(words.plain[0]),
+            member_id: words.who(),
             instance_id: words.text("instance"),
             client_id: words.text("client").unwrap_or_else(|| "a".to_owned()),
             client_host: "/127.0.0.1".to_owned(),
@@ -312,18 +254,7 @@ fn text_of(reply: &Reply) -> String {
         Reply::Heartbeat(result) => format!("heartbeat: {}", outcome(result)),
         Reply::Delete(result) => format!("delete: {}", outcome(result)),
         Reply::Member(_) => "an answer of the other protocol".to_owned(),
-        Reply::Leave(Err(error)) => format!("leave: {}", error_name(*error)),
-        Reply::Leave(Ok(left)) => {
-            let left: Vec<String> = left
-                .iter()
-                .map(|one| {
-                    let instance = one.instance_id.as_ref().map(|id| format!("/{id}"));
-                    let error = one.error.map_or("ok".to_owned(), error_name);
-                    format!("{}{}:{error}", one.member_id, instance.unwrap_or_default())
-                })
-                .collect();
-            format!("leave: {}", left.join(" "))
-        }
+        Reply::Leave(left) => leave_text(left),
     }
 }
 
@@ -341,42 +272,7 @@ fn record_text(record: &GroupMetadata) -> String {
     )
 }
 
-/// The transcript as it comes out when its lines are said again.
-fn replay(transcript: &str) -> String {
-    let mut run = Run::new();
-    let mut out = String::new();
-    for line in transcript.lines() {
-        match line.strip_prefix("> ") {
-            Some(said) => {
-                let heard = run.say(said.trim());
-                out.push_str(line);
-                out.push('\n');
-                out.push_str(&heard);
-            }
-            None if line.starts_with("  ") => {}
-            None => {
-                out.push_str(line);
-                out.push('\n');
-            }
-        }
-    }
-    out
-}
-
 #[test]
 fn groups_behave_as_their_transcripts_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/group/testdata/transcripts");
-    let mut checked = 0;
-    for entry in std::fs::read_dir(&folder).expect("the folder of transcripts") {
-        let path = entry.expect("an entry").path();
-        let expected = std::fs::read_to_string(&path).expect("a transcript").replace("\r\n", "\n");
-        let heard = replay(&expected);
-        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
-            std::fs::write(&path, &heard).expect("write the transcript");
-        } else {
-            assert_eq!(heard, expected, "{}", path.display());
-        }
-        checked += 1;
-    }
-    assert!(checked > 0, "no transcripts in {}", folder.display());
+    transcript::check("src/group/testdata/transcripts", Run::new, Run::say);
 }

@@ -1,9 +1,5 @@
-//! Transcripts: what is said to a transactional id, and what it does, as text in
-//! `../testdata/transcripts/*.txt`.
-//!
-//! A line that begins with `>` is said; the indented lines below it are what came of it; `#` begins
-//! a comment that names the rule. After a change of behaviour, run with `UPDATE_TRANSCRIPTS=1` and
-//! review the difference: it is the specification.
+//! What the transcripts of `transaction/testdata/transcripts` say to a transactional id, and what
+//! it does.
 //!
 //! ```text
 //! > at 1500                                time, in milliseconds; the timers look
@@ -19,11 +15,11 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use uuid::Uuid;
 
 use super::*;
+use crate::transcript::{self, error_name};
 
 const TOPIC: Uuid = Uuid::from_u128(1);
 const OFFSETS: PartitionId = PartitionId { topic_id: Uuid::from_u128(2), partition: 0 };
@@ -73,17 +69,6 @@ fn pending(group: &str, word: &str) -> Option<PendingOffset> {
         leader_epoch: None,
         metadata: String::new(),
     })
-}
-
-fn error_name(error: ResponseError) -> String {
-    let mut name = String::new();
-    for letter in format!("{error:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_uppercase());
-    }
-    name
 }
 
 impl Run {
@@ -264,28 +249,6 @@ fn write_text(write: &Write) -> String {
     text
 }
 
-/// The transcript as it comes out when its lines are said again.
-fn replay(transcript: &str) -> String {
-    let mut run = Run::new();
-    let mut out = String::new();
-    for line in transcript.lines() {
-        match line.strip_prefix("> ") {
-            Some(said) => {
-                let heard = run.say(said.trim());
-                out.push_str(line);
-                out.push('\n');
-                out.push_str(&heard);
-            }
-            None if line.starts_with("  ") => {}
-            None => {
-                out.push_str(line);
-                out.push('\n');
-            }
-        }
-    }
-    out
-}
-
 #[test]
 fn offsets_beyond_the_bound_are_refused_and_nothing_is_written() {
     let (mut run, mut out) = (Run::new(), String::new());
@@ -316,18 +279,5 @@ fn offsets_beyond_the_bound_are_refused_and_nothing_is_written() {
 
 #[test]
 fn transactions_behave_as_their_transcripts_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transaction/testdata/transcripts");
-    let mut checked = 0;
-    for entry in std::fs::read_dir(&folder).expect("the folder of transcripts") {
-        let path = entry.expect("an entry").path();
-        let expected = std::fs::read_to_string(&path).expect("a transcript").replace("\r\n", "\n");
-        let heard = replay(&expected);
-        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
-            std::fs::write(&path, &heard).expect("write the transcript");
-        } else {
-            assert_eq!(heard, expected, "{}", path.display());
-        }
-        checked += 1;
-    }
-    assert!(checked > 0, "no transcripts in {}", folder.display());
+    transcript::check("src/transaction/testdata/transcripts", Run::new, Run::say);
 }
