@@ -133,7 +133,12 @@ pub(crate) const APIS: &[Api] = &[
     api!(sync_group::SyncGroupRequest, 0..=5),
     api!(describe_groups::DescribeGroupsRequest, 0..=6),
     api!(list_groups::ListGroupsRequest, 0..=5),
-    api!(unthrottled sasl_handshake::SaslHandshakeRequest, 0..=1, before_login = true),
+    api!(
+        unthrottled sasl_handshake::SaslHandshakeRequest,
+        0..=1,
+        before_login = true,
+        left_out = &["GSSAPI (Kerberos) and OAUTHBEARER are not offered"]
+    ),
     api!(
         api_versions::ApiVersionsRequest,
         0..=4,

@@ -8,6 +8,8 @@
 //! - A topic that does not exist any more is left out of the assignments.
 //! - A name that comes twice is answered once.
 //! - v1: the kind of each member, because those of the classic protocol may be among them.
+//!
+//! Left out: nothing.
 
 use std::collections::BTreeSet;
 

@@ -11,6 +11,8 @@
 //! - Malformed requests are INVALID_REQUEST with Kafka's sentences, checked in Kafka's order.
 //! - v1 (KIP-848, second part): regular expressions, matched by the broker; member ids are the
 //!   client's own.
+//!
+//! Left out: nothing.
 
 use std::collections::BTreeSet;
 

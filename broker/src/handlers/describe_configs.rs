@@ -5,6 +5,8 @@
 //! - Topics and groups need DescribeConfigs on them, everything else on the cluster.
 //! - A name that comes twice is answered once, with the keys of both.
 //! - v1 (KIP-226): synonyms; v3 (KIP-524): types and documentation.
+//!
+//! Left out: nothing.
 
 use std::collections::HashSet;
 

@@ -4,6 +4,8 @@
 //!   metrics subscriptions only; v1 (KIP-1142): topics, this broker, its loggers, groups that have
 //!   a configuration; no type named means all of them.
 //! - Needs DescribeConfigs on the cluster.
+//!
+//! Left out: nothing.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource as Listed;

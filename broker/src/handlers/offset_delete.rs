@@ -7,6 +7,8 @@
 //!   what its members read.
 //! - A topic that a member reads is GROUP_SUBSCRIBED_TO_TOPIC; a partition that does not exist is
 //!   UNKNOWN_TOPIC_OR_PARTITION; one without an offset is no error.
+//!
+//! Left out: nothing.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_delete_response::{

@@ -8,6 +8,8 @@
 //!   starts the time anew; principal and mechanism stay what they were. After the time nothing but
 //!   a new login is answered. v2 is flexible.
 //! - Passwords are derived on a blocking thread, a few at a time.
+//!
+//! Left out: nothing.
 
 use std::borrow::Cow;
 use std::sync::Arc;

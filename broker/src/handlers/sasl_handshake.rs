@@ -8,7 +8,7 @@
 //! - On a connection that has logged in it begins another login (KIP-368), at most once a second;
 //!   until that is done nothing else is answered.
 //!
-//! Left out: nothing.
+//! Left out: GSSAPI (Kerberos) and OAUTHBEARER are not offered.
 
 use std::time::Instant;
 
