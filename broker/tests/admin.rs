@@ -2,19 +2,12 @@
 //! sentences are Kafka's (`ConfigAdminManager`, `ControllerConfigurationValidator`,
 //! `ReplicationControlManager`, `LogValidator`).
 
-use std::path::Path;
-
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{BrokerId, RequestHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
-use odradek_broker::client::Principal;
-use odradek_broker::config::Config;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use kafka_protocol::messages::BrokerId;
+use node::{Wire, named, text};
 
 #[path = "admin/configs.rs"]
 mod configs;
+mod node;
 #[path = "admin/partitions.rs"]
 mod partitions;
 #[path = "admin/policies.rs"]
@@ -45,67 +38,3 @@ const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
 /// The node id of a broker that is not told another one.
 const NODE: BrokerId = BrokerId(1);
-
-struct Wire {
-    broker: Broker,
-    stream: TcpStream,
-    dir: tempfile::TempDir,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn named(topic: &str) -> TopicName {
-    TopicName(text(topic))
-}
-
-async fn started(dir: &Path) -> (Broker, TcpStream) {
-    let broker = Broker::start(Config::demo(dir, 0, 0)).await.unwrap();
-    let stream = TcpStream::connect(broker.listeners()[0].address).await.unwrap();
-    (broker, stream)
-}
-
-impl Wire {
-    /// To a broker with the topic `t` of two partitions.
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (broker, stream) = started(dir.path()).await;
-        let client = broker.client(Principal::internal());
-        client.ensure_topic("t", 2, &[]).await.unwrap();
-        Self { broker, stream, dir }
-    }
-
-    /// The same data folder under a new broker.
-    async fn restarted(self) -> Self {
-        let Self { broker, dir, .. } = self;
-        broker.shutdown().await;
-        drop(broker);
-        let (broker, stream) = started(dir.path()).await;
-        Self { broker, stream, dir }
-    }
-
-    async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(i32::from(version))
-            .with_client_id(Some(text("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.stream.write_i32(i32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(&body).await.unwrap();
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        assert_eq!(frame.get_i32(), i32::from(version));
-        if T::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
-        }
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(!frame.has_remaining(), "{} bytes too many", frame.remaining());
-        response
-    }
-}

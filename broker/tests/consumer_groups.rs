@@ -1,7 +1,9 @@
 //! The consumer protocol (KIP-848) on a socket: ConsumerGroupHeartbeat and ConsumerGroupDescribe in
 //! each version, what the other group APIs say of such a group, and both protocols in one group.
 
-use bytes::{Buf, Bytes, BytesMut};
+mod node;
+
+use bytes::Bytes;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_commit_request::{
@@ -13,16 +15,12 @@ use kafka_protocol::messages::offset_delete_request::{
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, RequestHeader,
+    DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     SyncGroupRequest, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
+use node::{Wire, group, named, text};
 use odradek_broker::client::Principal;
-use odradek_broker::config::Config;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const NONE: i16 = 0;
 const UNKNOWN_MEMBER_ID: i16 = 25;
@@ -35,62 +33,11 @@ const UNSUPPORTED_ASSIGNOR: i16 = 112;
 const STALE_MEMBER_EPOCH: i16 = 113;
 const INVALID_REGULAR_EXPRESSION: i16 = 128;
 
-struct Wire {
-    broker: Broker,
-    stream: TcpStream,
-    dir: tempfile::TempDir,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(name: &str) -> GroupId {
-    GroupId(text(name))
-}
-
 fn topics(names: &[&str]) -> Option<Vec<TopicName>> {
-    Some(names.iter().map(|name| TopicName(text(name))).collect())
+    Some(names.iter().map(|name| named(name)).collect())
 }
 
 impl Wire {
-    /// To a broker with the topic `t` of two partitions.
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(Config::demo(dir.path(), 0, 0)).await.unwrap();
-        broker.client(Principal::internal()).ensure_topic("t", 2, &[]).await.unwrap();
-        let stream = TcpStream::connect(broker.listeners()[0].address).await.unwrap();
-        Self { broker, stream, dir }
-    }
-
-    async fn restarted(self) -> Self {
-        self.broker.shutdown().await;
-        drop(self.broker);
-        let broker = Broker::start(Config::demo(self.dir.path(), 0, 0)).await.unwrap();
-        let stream = TcpStream::connect(broker.listeners()[0].address).await.unwrap();
-        Self { broker, stream, dir: self.dir }
-    }
-
-    async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_client_id(Some(text("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.stream.write_i32(i32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(&body).await.unwrap();
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        frame.advance(if T::Response::header_version(version) >= 1 { 5 } else { 4 });
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(!frame.has_remaining(), "{} bytes too many", frame.remaining());
-        response
-    }
-
     async fn beat(
         &mut self,
         member: &str,
@@ -107,7 +54,7 @@ impl Wire {
             request.subscribed_topic_names = topics(&["t"]);
         }
         if !owned.is_empty() {
-            let client = self.broker.client(Principal::internal());
+            let client = self.node.broker.client(Principal::internal());
             let id = client.topic("t").await.unwrap().unwrap().topic_id;
             let owned =
                 TopicPartitions::default().with_topic_id(id).with_partitions(owned.to_vec());
@@ -124,7 +71,7 @@ impl Wire {
             .with_member_id(text(member))
             .with_topics(vec![
                 OffsetCommitRequestTopic::default()
-                    .with_name(TopicName(text("t")))
+                    .with_name(named("t"))
                     .with_partitions(vec![partition]),
             ]);
         self.call(&request, 9).await.topics[0].partitions[0].error_code
@@ -146,7 +93,7 @@ impl Wire {
     async fn delete_offset(&mut self) -> (i16, Option<i16>) {
         let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
         let topic = OffsetDeleteRequestTopic::default()
-            .with_name(TopicName(text("t")))
+            .with_name(named("t"))
             .with_partitions(vec![partition]);
         let request =
             OffsetDeleteRequest::default().with_group_id(group("g")).with_topics(vec![topic]);
@@ -209,7 +156,7 @@ async fn two_members_share_a_topic_commit_and_come_back_after_a_restart() {
     let left = wire.beat("b", -1, &[]).await;
     assert_eq!((left.error_code, left.member_epoch), (NONE, -1));
     assert_eq!(assigned(&wire.beat("a", 3, &[0]).await), Some(vec![0, 1]));
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
@@ -255,7 +202,7 @@ async fn a_group_of_the_consumer_protocol_is_described_by_its_own_api_and_delete
     assert!(wire.call(&ListGroupsRequest::default(), 5).await.groups.is_empty());
     let mut wire = wire.restarted().await;
     assert!(wire.call(&ListGroupsRequest::default(), 5).await.groups.is_empty());
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
@@ -313,7 +260,7 @@ async fn malformed_heartbeats_are_refused_with_kafkas_sentences() {
     let reply = wire.call(&j().with_member_id(text("")), 0).await;
     assert_eq!(reply.error_code, NONE);
     assert_eq!(reply.member_id.unwrap_or_default().len(), 36, "a UUID");
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
@@ -385,5 +332,5 @@ async fn both_protocols_live_in_one_group_and_it_goes_back_and_forth() {
     assert_eq!(wire.call(&heartbeat(2), 4).await.error_code, REBALANCE_IN_PROGRESS);
     let joined = wire.call(&join, 9).await;
     assert_eq!((joined.error_code, &joined.leader), (NONE, &join.member_id));
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }

@@ -1,6 +1,8 @@
 //! The group APIs on a socket, in every version that is served: one consumer's life in each.
 
-use bytes::{Buf, Bytes, BytesMut};
+mod node;
+
+use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -11,16 +13,12 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    BrokerId, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest,
-    OffsetCommitRequest, OffsetFetchRequest, RequestHeader, SyncGroupRequest, TopicName,
+    BrokerId, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    OffsetFetchRequest, SyncGroupRequest, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
-use odradek_broker::client::Principal;
-use odradek_broker::config::Config;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use kafka_protocol::protocol::StrBytes;
+use node::{Wire, group, named, text};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -30,59 +28,11 @@ const NON_EMPTY_GROUP: i16 = 68;
 const GROUP_ID_NOT_FOUND: i16 = 69;
 const MEMBER_ID_REQUIRED: i16 = 79;
 
-struct Wire {
-    broker: Broker,
-    stream: TcpStream,
-    _dir: tempfile::TempDir,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(name: &str) -> GroupId {
-    GroupId(text(name))
-}
-
 fn topic() -> TopicName {
-    TopicName(text("t"))
+    named("t")
 }
 
 impl Wire {
-    /// To a broker with the topic `t` of two partitions.
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(Config::demo(dir.path(), 0, 0)).await.unwrap();
-        let client = broker.client(Principal::internal());
-        client.ensure_topic("t", 2, &[]).await.unwrap();
-        let stream = TcpStream::connect(broker.listeners()[0].address).await.unwrap();
-        Self { broker, stream, _dir: dir }
-    }
-
-    async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(i32::from(version))
-            .with_client_id(Some(text("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.stream.write_i32(i32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(&body).await.unwrap();
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        assert_eq!(frame.get_i32(), i32::from(version));
-        if T::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
-        }
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(!frame.has_remaining(), "{} bytes too many", frame.remaining());
-        response
-    }
-
     async fn join(&mut self, name: &str, version: i16) -> JoinGroupResponse {
         let mut request = JoinGroupRequest::default()
             .with_group_id(group(name))
@@ -156,7 +106,7 @@ impl Wire {
                     .with_name(topic())
                     .with_partitions(vec![partition(9), partition(0)]),
                 OffsetCommitRequestTopic::default()
-                    .with_name(TopicName(text("missing")))
+                    .with_name(named("missing"))
                     .with_partitions(vec![partition(0)]),
             ]);
         let reply = self.call(&request, version).await;
@@ -271,7 +221,7 @@ async fn a_consumer_lives_its_life_in_every_version_of_the_group_apis() {
         let deleted = wire.call(&delete, of(0, 2)).await;
         assert_eq!(deleted.results[0].error_code, NONE);
     }
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
@@ -313,13 +263,13 @@ async fn groups_are_listed_by_state_and_type() {
         assert_eq!(states, expected, "ListGroups {version}");
         assert_eq!(&*groups[1].protocol_type, "consumer");
     }
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
 async fn the_coordinator_of_groups_and_of_transactions_is_here() {
     let mut wire = Wire::new().await;
-    let port = i32::from(wire.broker.listeners()[0].address.port());
+    let port = i32::from(wire.node.broker.listeners()[0].address.port());
     for version in 0..=6 {
         for key_type in [0, 1] {
             if version == 0 && key_type == 1 {
@@ -338,8 +288,8 @@ async fn the_coordinator_of_groups_and_of_transactions_is_here() {
                 (reply.error_code, reply.node_id, reply.host, reply.port)
             };
             assert_eq!((error, found), (NONE, port), "FindCoordinator {version}");
-            assert_eq!((node, &*host), (BrokerId(wire.broker.config().node_id), "127.0.0.1"));
+            assert_eq!((node, &*host), (BrokerId(wire.node.broker.config().node_id), "127.0.0.1"));
         }
     }
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }

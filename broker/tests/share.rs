@@ -1,7 +1,9 @@
 //! The share group APIs on a socket: members, sessions, records and where groups stand. Expected
 //! codes are those of Kafka's `KafkaApis`, `SharePartitionManager` and `GroupMetadataManager`.
 
-use bytes::{Buf, Bytes, BytesMut};
+mod node;
+
+use bytes::Bytes;
 use kafka_protocol::messages::alter_share_group_offsets_request as alter;
 use kafka_protocol::messages::delete_share_group_offsets_request as delete;
 use kafka_protocol::messages::describe_share_group_offsets_request as describe;
@@ -11,17 +13,14 @@ use kafka_protocol::messages::share_fetch_request as fetch;
 use kafka_protocol::messages::share_fetch_response::PartitionData;
 use kafka_protocol::messages::{
     AlterShareGroupOffsetsRequest, ApiVersionsRequest, DeleteGroupsRequest,
-    DeleteShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequest, GroupId,
-    IncrementalAlterConfigsRequest, JoinGroupRequest, ListGroupsRequest, RequestHeader,
-    ShareAcknowledgeRequest, ShareFetchRequest, ShareFetchResponse, ShareGroupDescribeRequest,
-    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse, TopicName,
+    DeleteShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequest,
+    IncrementalAlterConfigsRequest, JoinGroupRequest, ListGroupsRequest, ShareAcknowledgeRequest,
+    ShareFetchRequest, ShareFetchResponse, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
+    ShareGroupHeartbeatResponse, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
+use kafka_protocol::protocol::Request;
+use node::{Connection, Node, group, named, text};
 use odradek_broker::client::{Principal, Record, TopicRecords};
-use odradek_broker::config::Config;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use uuid::Uuid;
 
 const NONE: i16 = 0;
@@ -42,21 +41,12 @@ const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group(name: &str) -> GroupId {
-    GroupId(text(name))
-}
-
 fn topic() -> TopicName {
-    TopicName(text("t"))
+    named("t")
 }
 
 struct World {
-    broker: Broker,
-    dir: tempfile::TempDir,
+    node: Node,
     topic_id: Uuid,
 }
 
@@ -64,12 +54,10 @@ impl World {
     /// A broker with the topic `t` of two partitions, five records in the first. The group `g`
     /// reads from the beginning.
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(Config::demo(dir.path(), 0, 0)).await.unwrap();
-        let client = broker.client(Principal::internal());
-        client.ensure_topic("t", 2, &[]).await.unwrap();
+        let node = Node::with_topic().await;
+        let client = node.broker.client(Principal::internal());
         let topic_id = client.topic("t").await.unwrap().unwrap().topic_id;
-        let world = Self { broker, dir, topic_id };
+        let world = Self { node, topic_id };
         world.produce(5).await;
         let earliest = configs::AlterableConfig::default()
             .with_name(text("share.auto.offset.reset"))
@@ -90,26 +78,20 @@ impl World {
             |n: usize| Record { value: Some(Bytes::from(n.to_string())), ..Record::default() };
         let records = (0..count).map(record).collect();
         let records = TopicRecords { topic: "t".to_owned(), partition: Some(0), records };
-        self.broker.client(Principal::internal()).produce(records).await.unwrap();
+        self.node.broker.client(Principal::internal()).produce(records).await.unwrap();
     }
 
     async fn connect(&self) -> Wire {
-        let stream = TcpStream::connect(self.broker.listeners()[0].address).await.unwrap();
-        Wire { stream, topic_id: self.topic_id }
+        Wire { connection: self.node.connect().await, topic_id: self.topic_id }
     }
 
-    /// The same data folder after a clean stop.
     async fn restarted(self) -> Self {
-        let Self { broker, dir, topic_id } = self;
-        broker.shutdown().await;
-        drop(broker);
-        let broker = Broker::start(Config::demo(dir.path(), 0, 0)).await.unwrap();
-        Self { broker, dir, topic_id }
+        Self { node: self.node.restarted().await, topic_id: self.topic_id }
     }
 }
 
 struct Wire {
-    stream: TcpStream,
+    connection: Connection,
     topic_id: Uuid,
 }
 
@@ -118,27 +100,7 @@ type Given<'a> = &'a [(i64, i64, &'a [i8])];
 
 impl Wire {
     async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(7)
-            .with_client_id(Some(text("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.stream.write_i32(i32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(&body).await.unwrap();
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        assert_eq!(frame.get_i32(), 7);
-        if T::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
-        }
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(!frame.has_remaining(), "{} bytes too many", frame.remaining());
-        response
+        self.connection.call(request, version).await
     }
 
     async fn beat(&mut self, name: &str, member: &str, epoch: i32) -> ShareGroupHeartbeatResponse {

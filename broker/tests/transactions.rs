@@ -1,9 +1,9 @@
 //! Transactions on a socket: what each version of each request is answered, and what readers see.
 //! The error codes are Kafka's.
 
-use std::path::Path;
+mod node;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -11,7 +11,6 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
@@ -24,18 +23,13 @@ use kafka_protocol::messages::write_txn_markers_request::{
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, BrokerId,
-    DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest, GroupId,
-    InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
-    OffsetFetchRequest, ProduceRequest, ProducerId, RequestHeader, TopicName, TransactionalId,
-    TxnOffsetCommitRequest, WriteTxnMarkersRequest,
+    DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, OffsetFetchRequest,
+    ProduceRequest, ProducerId, TransactionalId, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
-use odradek_broker::config::Config;
+use node::{Wire, group, named, text};
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const NONE: i16 = 0;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -48,59 +42,9 @@ const PRODUCER_FENCED: i16 = 90;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const TRANSACTION_ABORTABLE: i16 = 120;
 
-struct Wire {
-    broker: Broker,
-    stream: TcpStream,
-    correlation_id: i32,
-}
-
 type Producer = (i64, i16);
 
 impl Wire {
-    /// A broker with the topic `t` of two partitions.
-    async fn new(dir: &Path) -> Self {
-        let broker = Broker::start(Config::demo(dir, 0, 0)).await.unwrap();
-        let stream = TcpStream::connect(broker.listeners()[0].address).await.unwrap();
-        let mut wire = Self { broker, stream, correlation_id: 0 };
-        let wanted = MetadataRequestTopic::default().with_name(Some(named("t")));
-        let request = MetadataRequest::default()
-            .with_topics(Some(vec![wanted]))
-            .with_allow_auto_topic_creation(true);
-        wire.call(&request, 12).await;
-        wire
-    }
-
-    async fn restarted(self, dir: &Path) -> Self {
-        self.broker.shutdown().await;
-        drop(self);
-        Self::new(dir).await
-    }
-
-    async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        self.correlation_id += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.stream.write_i32(i32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(&body).await.unwrap();
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        assert_eq!(frame.get_i32(), self.correlation_id);
-        if T::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
-        }
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(frame.is_empty(), "bytes are left over");
-        response
-    }
-
     async fn init(&mut self, expected: Option<Producer>, version: i16) -> (i16, Producer) {
         let (id, epoch) = expected.unwrap_or((-1, -1));
         let request = InitProducerIdRequest::default()
@@ -179,7 +123,7 @@ impl Wire {
         let topic = TxnOffsetCommitRequestTopic::default();
         let request = TxnOffsetCommitRequest::default()
             .with_transactional_id(transactional("x"))
-            .with_group_id(group())
+            .with_group_id(group("g"))
             .with_producer_id(ProducerId(producer.0))
             .with_producer_epoch(producer.1)
             .with_topics(vec![topic.with_name(named("t")).with_partitions(vec![partition])]);
@@ -191,7 +135,7 @@ impl Wire {
     async fn committed(&mut self, stable: bool) -> (i16, i64) {
         let topic = OffsetFetchRequestTopics::default().with_name(named("t"));
         let wanted = OffsetFetchRequestGroup::default()
-            .with_group_id(group())
+            .with_group_id(group("g"))
             .with_topics(Some(vec![topic.with_partition_indexes(vec![0])]));
         let request =
             OffsetFetchRequest::default().with_groups(vec![wanted]).with_require_stable(stable);
@@ -223,16 +167,8 @@ impl Wire {
     }
 }
 
-fn named(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
 fn transactional(id: &str) -> TransactionalId {
-    TransactionalId(StrBytes::from_string(id.to_owned()))
-}
-
-fn group() -> GroupId {
-    GroupId(StrBytes::from_static_str("g"))
+    TransactionalId(text(id))
 }
 
 /// Offsets of the batches.
@@ -243,8 +179,7 @@ fn offsets(data: &PartitionData) -> Vec<i64> {
 
 #[tokio::test]
 async fn readers_of_committed_records_stop_at_the_last_stable_offset_and_hear_what_was_aborted() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wire = Wire::new(dir.path()).await;
+    let mut wire = Wire::new().await;
     let (error, producer) = wire.init(None, 4).await;
     assert_eq!((error, producer.1), (NONE, 0));
     assert_eq!(wire.produce(producer, 0, 10).await.0, INVALID_TXN_STATE);
@@ -266,16 +201,15 @@ async fn readers_of_committed_records_stop_at_the_last_stable_offset_and_hear_wh
     // A reader that takes everything is told nothing of it.
     assert_eq!(wire.fetch(0).await.aborted_transactions, None);
     assert_eq!(wire.latest(1).await, 2);
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
 async fn version_2_adds_partitions_by_their_batches_and_gives_out_an_epoch_with_every_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wire = Wire::new(dir.path()).await;
+    let mut wire = Wire::new().await;
     let request = ApiVersionsRequest::default()
-        .with_client_software_name(StrBytes::from_static_str("wire"))
-        .with_client_software_version(StrBytes::from_static_str("1"));
+        .with_client_software_name(text("wire"))
+        .with_client_software_version(text("1"));
     let features = wire.call(&request, 4).await;
     let finalized = features.finalized_features.iter();
     let finalized: Vec<_> = finalized.map(|one| (&*one.name, one.max_version_level)).collect();
@@ -292,7 +226,7 @@ async fn version_2_adds_partitions_by_their_batches_and_gives_out_an_epoch_with_
     assert_eq!(wire.produce(next, 1, 12).await.0, 45);
     assert_eq!(wire.produce(next, 0, 12).await, (NONE, 2));
     // What is open in the log is found again after a restart, though no record names it.
-    let mut wire = wire.restarted(dir.path()).await;
+    let mut wire = wire.restarted().await;
     assert_eq!(wire.latest(1).await, 2);
     assert_eq!(wire.produce(next, 1, 12).await, (NONE, 3));
     let (error, third) = wire.end(next, true, 5).await;
@@ -301,13 +235,12 @@ async fn version_2_adds_partitions_by_their_batches_and_gives_out_an_epoch_with_
     // An abort of nothing is allowed, a commit is not.
     assert_eq!(wire.end(third, true, 5).await.0, INVALID_TXN_STATE);
     assert_eq!(wire.end(third, false, 5).await, (NONE, (producer.0, 3)));
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_second_producer_fences_the_first_and_each_version_says_so_in_its_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wire = Wire::new(dir.path()).await;
+    let mut wire = Wire::new().await;
     let (_, old) = wire.init(None, 4).await;
     assert_eq!(wire.add(old, 3).await, NONE);
     assert_eq!(wire.produce(old, 0, 9).await, (NONE, 0));
@@ -332,13 +265,12 @@ async fn a_second_producer_fences_the_first_and_each_version_says_so_in_its_word
     let request = request.with_transaction_timeout_ms(900_001).with_producer_id(ProducerId(-1));
     let reply = wire.call(&request.with_producer_epoch(-1), 4).await;
     assert_eq!(reply.error_code, INVALID_TRANSACTION_TIMEOUT);
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
 async fn offsets_are_the_groups_with_the_commit_and_unstable_before() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wire = Wire::new(dir.path()).await;
+    let mut wire = Wire::new().await;
     let (_, producer) = wire.init(None, 4).await;
     assert_eq!(wire.commit_offset(producer, 5, 3).await, INVALID_TXN_STATE);
     assert_eq!(wire.commit_offset(producer, 5, 4).await, TRANSACTION_ABORTABLE);
@@ -346,13 +278,13 @@ async fn offsets_are_the_groups_with_the_commit_and_unstable_before() {
         .with_transactional_id(transactional("x"))
         .with_producer_id(ProducerId(producer.0))
         .with_producer_epoch(producer.1)
-        .with_group_id(group());
+        .with_group_id(group("g"));
     assert_eq!(wire.call(&request, 3).await.error_code, NONE);
     assert_eq!(wire.commit_offset(producer, 5, 3).await, NONE);
     assert_eq!(wire.committed(true).await, (UNSTABLE_OFFSET_COMMIT, -1));
     assert_eq!(wire.committed(false).await, (NONE, -1));
     // Pending offsets outlive a restart, and are still the transaction's.
-    let mut wire = wire.restarted(dir.path()).await;
+    let mut wire = wire.restarted().await;
     assert_eq!(wire.committed(true).await, (UNSTABLE_OFFSET_COMMIT, -1));
     assert_eq!(wire.end(producer, true, 3).await.0, NONE);
     assert_eq!(wire.committed(true).await, (NONE, 5));
@@ -360,15 +292,14 @@ async fn offsets_are_the_groups_with_the_commit_and_unstable_before() {
     assert_eq!(wire.commit_offset(producer, 9, 5).await, NONE);
     assert_eq!(wire.end(producer, false, 5).await.0, NONE);
     assert_eq!(wire.committed(true).await, (NONE, 5));
-    let mut wire = wire.restarted(dir.path()).await;
+    let mut wire = wire.restarted().await;
     assert_eq!(wire.committed(true).await, (NONE, 5));
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }
 
 #[tokio::test]
 async fn the_tools_requests_show_producers_and_transactions_and_end_one_by_force() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut wire = Wire::new(dir.path()).await;
+    let mut wire = Wire::new().await;
     let (_, producer) = wire.init(None, 5).await;
     assert_eq!(wire.produce(producer, 0, 12).await, (NONE, 0));
     let ids = vec![transactional("x"), transactional("nobody")];
@@ -382,9 +313,9 @@ async fn the_tools_requests_show_producers_and_transactions_and_end_one_by_force
     for (pattern, states, count) in [("", "", 1), ("x|y", "Ongoing", 1), ("y", "", 0)] {
         let states = Some(states).filter(|state| !state.is_empty());
         let request = ListTransactionsRequest::default()
-            .with_transactional_id_pattern(Some(StrBytes::from_static_str(pattern)))
+            .with_transactional_id_pattern(Some(text(pattern)))
             .with_duration_filter(-1)
-            .with_state_filters(states.into_iter().map(StrBytes::from_static_str).collect());
+            .with_state_filters(states.into_iter().map(text).collect());
         let listed = wire.call(&request, 2).await;
         assert_eq!(listed.transaction_states.len(), count, "{pattern:?} {states:?}");
     }
@@ -408,5 +339,5 @@ async fn the_tools_requests_show_producers_and_transactions_and_end_one_by_force
     marker.coordinator_epoch = -1;
     let written = wire.call(&WriteTxnMarkersRequest::default().with_markers(vec![marker]), 1).await;
     assert_eq!(written.markers[0].topics[0].partitions[0].error_code, 52);
-    wire.broker.shutdown().await;
+    wire.node.broker.shutdown().await;
 }

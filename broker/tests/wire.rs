@@ -7,6 +7,7 @@ mod access;
 mod credentials;
 #[path = "wire/login.rs"]
 mod login;
+mod node;
 #[path = "wire/quotas.rs"]
 mod quotas;
 #[path = "wire/telemetry.rs"]
@@ -19,92 +20,15 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse,
     InitProducerIdRequest, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    ProducerId, RequestHeader, TopicName,
+    ProducerId,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use odradek_broker::Broker;
-use odradek_broker::config::Config;
+use kafka_protocol::protocol::{Decodable, StrBytes};
+use node::{Connection, Node, named, text};
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
-struct Running {
-    broker: Broker,
-    _dir: tempfile::TempDir,
-}
-
-async fn running() -> Running {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config::demo(dir.path(), 0, 0);
-    Running { broker: Broker::start(config).await.unwrap(), _dir: dir }
-}
-
-struct Wire {
-    stream: TcpStream,
-    correlation_id: i32,
-}
-
-impl Wire {
-    async fn to(running: &Running) -> Self {
-        let address = running.broker.listeners()[0].address;
-        Self { stream: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
-    }
-
-    async fn send<T: Request>(&mut self, request: &T, version: i16) {
-        self.correlation_id += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(T::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str("wire")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, T::header_version(version)).unwrap();
-        request.encode(&mut body, version).unwrap();
-        self.send_frame(&body).await;
-    }
-
-    async fn send_frame(&mut self, frame: &[u8]) {
-        self.stream.write_i32(i32::try_from(frame.len()).unwrap()).await.unwrap();
-        self.stream.write_all(frame).await.unwrap();
-    }
-
-    /// One reply without its length.
-    async fn frame(&mut self) -> Bytes {
-        let length = self.stream.read_i32().await.unwrap();
-        let mut frame = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut frame).await.unwrap();
-        frame.into()
-    }
-
-    async fn call<T: Request>(&mut self, request: &T, version: i16) -> T::Response {
-        self.send(request, version).await;
-        self.reply::<T>(version, self.correlation_id).await
-    }
-
-    async fn reply<T: Request>(&mut self, version: i16, correlation_id: i32) -> T::Response {
-        let mut frame = self.frame().await;
-        assert_eq!(frame.get_i32(), correlation_id);
-        if T::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
-        }
-        let response = T::Response::decode(&mut frame, version).unwrap();
-        assert!(frame.is_empty(), "bytes are left over");
-        response
-    }
-
-    /// Whether the broker closes this connection without another byte.
-    async fn is_closed(&mut self) -> bool {
-        let mut byte = [0];
-        !matches!(self.stream.read(&mut byte).await, Ok(1..))
-    }
-}
-
-fn named(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
-async fn create(wire: &mut Wire, topic: &str) -> MetadataResponse {
+async fn create(wire: &mut Connection, topic: &str) -> MetadataResponse {
     let wanted = MetadataRequestTopic::default().with_name(Some(named(topic)));
     let request = MetadataRequest::default()
         .with_topics(Some(vec![wanted]))
@@ -165,8 +89,8 @@ fn fetched(response: &FetchResponse) -> Vec<i64> {
 
 #[tokio::test]
 async fn the_reply_to_api_versions_3_has_no_tag_byte_in_its_header() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("wire"))
         .with_client_software_version(StrBytes::from_static_str("1.0"));
@@ -185,8 +109,8 @@ async fn the_reply_to_api_versions_3_has_no_tag_byte_in_its_header() {
 
 #[tokio::test]
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     // Header 2 of an ApiVersions request of version 99, then a body nobody knows.
     let mut frame = BytesMut::new();
     frame.put_i16(18);
@@ -205,8 +129,8 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
 
 #[tokio::test]
 async fn a_batch_sent_again_gets_its_first_offset_and_is_stored_once() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "once").await;
     let request = InitProducerIdRequest::default().with_transactional_id(None);
     let id = wire.call(&request.with_producer_id(ProducerId(-1)), 4).await.producer_id.0;
@@ -225,8 +149,8 @@ async fn a_batch_sent_again_gets_its_first_offset_and_is_stored_once() {
 
 #[tokio::test]
 async fn requests_sent_ahead_are_appended_and_answered_in_their_order() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "ahead").await;
     let before = wire.correlation_id;
     for _ in 0..200 {
@@ -240,8 +164,8 @@ async fn requests_sent_ahead_are_appended_and_answered_in_their_order() {
 
 #[tokio::test]
 async fn acks_0_is_not_answered_and_the_next_reply_is_not_shifted() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "zero").await;
     wire.send(&produce("zero", batch(None, &["x"]), 0), 9).await;
     assert_eq!(placed(&wire.call(&produce("zero", batch(None, &["y"]), 1), 9).await), (0, 1));
@@ -249,8 +173,8 @@ async fn acks_0_is_not_answered_and_the_next_reply_is_not_shifted() {
 
 #[tokio::test]
 async fn a_fetch_session_tells_only_what_is_new() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "session").await;
     wire.call(&produce("session", batch(None, &["a", "b"]), -1), 9).await;
     let full = wire.call(&fetch("session", 0, (0, 0), true), 12).await;
@@ -271,8 +195,8 @@ async fn a_fetch_session_tells_only_what_is_new() {
 
 #[tokio::test]
 async fn a_fetch_in_the_middle_of_a_batch_gets_the_whole_batch() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "middle").await;
     wire.call(&produce("middle", batch(None, &["a", "b", "c"]), -1), 9).await;
     let response = wire.call(&fetch("middle", 1, (0, -1), true), 12).await;
@@ -284,8 +208,8 @@ async fn a_fetch_in_the_middle_of_a_batch_gets_the_whole_batch() {
 
 #[tokio::test]
 async fn a_damaged_batch_is_refused_and_a_lying_count_ends_the_connection() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "odd").await;
     let mut damaged = batch(None, &["abc"]).to_vec();
     let last = damaged.len() - 2;
@@ -301,37 +225,37 @@ async fn a_damaged_batch_is_refused_and_a_lying_count_ends_the_connection() {
     frame.put_i32(2_000_000_000);
     wire.send_frame(&frame).await;
     assert!(wire.is_closed().await);
-    let mut other = Wire::to(&running).await;
+    let mut other = running.connect().await;
     assert_eq!(create(&mut other, "odd").await.topics[0].error_code, 0);
 }
 
 #[tokio::test]
 async fn a_length_of_two_gigabytes_ends_the_connection() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     wire.stream.write_all(&[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 1]).await.unwrap();
     assert!(wire.is_closed().await);
 }
 
 #[tokio::test]
 async fn half_sent_frames_hold_nobody_up() {
-    let running = running().await;
+    let running = Node::new().await;
     let mut halves = Vec::new();
     for _ in 0..50 {
-        let mut wire = Wire::to(&running).await;
+        let mut wire = running.connect().await;
         // 100 MiB are announced, four bytes come.
         wire.stream.write_all(&[0x06, 0x40, 0, 0, 0, 0, 0, 9]).await.unwrap();
         halves.push(wire);
     }
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     create(&mut wire, "free").await;
     assert_eq!(placed(&wire.call(&produce("free", batch(None, &["x"]), -1), 9).await), (0, 0));
 }
 
 #[tokio::test]
 async fn frames_that_use_up_the_budget_together_all_get_done() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "large").await;
     // Eight connections begin a produce of 20 MiB to an unknown topic at the same time: together
     // 160 MiB, of which the budget (a quarter of 256 MiB) holds 64.
@@ -339,7 +263,7 @@ async fn frames_that_use_up_the_budget_together_all_get_done() {
     let request = produce("nowhere", batch(None, &[&value]), -1);
     let mut sends = Vec::new();
     for _ in 0..8 {
-        let mut wire = Wire::to(&running).await;
+        let mut wire = running.connect().await;
         let request = request.clone();
         sends.push(tokio::spawn(async move { placed(&wire.call(&request, 9).await).0 }));
     }

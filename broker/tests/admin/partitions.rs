@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -25,6 +27,7 @@ use kafka_protocol::messages::{
     DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
     ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
 };
+use odradek_broker::client::Principal;
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
 use uuid::Uuid;
@@ -87,7 +90,7 @@ async fn records_are_deleted_up_to_an_offset_and_stay_deleted() {
 #[tokio::test]
 async fn records_of_a_topic_that_is_only_compacted_are_not_deleted() {
     let mut wire = Wire::new().await;
-    let client = wire.broker.client(Principal::internal());
+    let client = wire.node.broker.client(Principal::internal());
     let policy = ("cleanup.policy".to_owned(), "compact".to_owned());
     client.ensure_topic("c", 1, &[policy]).await.unwrap();
     assert_eq!(wire.delete_records("c", 0, 0, 2).await, (POLICY_VIOLATION, -1));
@@ -101,7 +104,7 @@ async fn the_folder_tells_the_bytes_of_each_partition() {
         let all = DescribeLogDirsRequest::default().with_topics(None);
         let response = wire.call(&all, version).await;
         let [folder] = response.results.as_slice() else { panic!("one folder") };
-        let path = wire.dir.path().canonicalize().unwrap();
+        let path = wire.node.dir.path().canonicalize().unwrap();
         assert_eq!(Path::new(&*folder.log_dir).canonicalize().unwrap(), path);
         let topic = folder.topics.iter().find(|topic| **topic.name == *"t").unwrap();
         let sizes: Vec<i64> = topic.partitions.iter().map(|p| p.partition_size).collect();
@@ -125,7 +128,7 @@ async fn the_folder_tells_the_bytes_of_each_partition() {
 #[tokio::test]
 async fn a_partition_can_only_be_moved_into_the_folder_it_is_in() {
     let mut wire = Wire::new().await;
-    let own = wire.dir.path().to_str().unwrap().to_owned();
+    let own = wire.node.dir.path().to_str().unwrap().to_owned();
     for version in 1..=2 {
         for (path, partition, code) in [
             (own.as_str(), 0, NONE),

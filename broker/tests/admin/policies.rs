@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -45,8 +46,8 @@ impl Wire {
 
     /// Headers of the batches of `t`, partition 0.
     async fn stored(&self) -> Vec<BatchHeader> {
-        let folder = self.dir.path().join("t-0");
-        self.broker.shutdown().await;
+        let folder = self.node.dir.path().join("t-0");
+        self.node.broker.shutdown().await;
         let bytes = Bytes::from(std::fs::read(folder.join("00000000000000000000.log")).unwrap());
         odradek_protocol::batch::split(&bytes).map(|batch| batch.unwrap().0).collect()
     }

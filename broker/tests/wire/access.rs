@@ -29,6 +29,7 @@ use kafka_protocol::messages::{
 use odradek_broker::acl::{Operation, PatternKind, Permission, ResourceKind};
 use odradek_broker::client::{ClientError, Principal, TopicRecords};
 
+use super::login::{with_listener, with_listener_in};
 use super::*;
 
 const SETTINGS: &str = "\
@@ -37,22 +38,12 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:admin
 ";
 
-async fn guarded_in(dir: tempfile::TempDir, settings: &str) -> Running {
-    let folder = dir.path().display().to_string().replace('\\', "/");
-    let text = format!(
-        "listeners=SASL_PLAINTEXT://127.0.0.1:0\nlog.dirs={folder}/data\nodradek.http.listen=\n\
-         {settings}"
-    );
-    let config = Config::from_text("server.properties", &text).unwrap();
-    Running { broker: Broker::start(config).await.unwrap(), _dir: dir }
+async fn guarded() -> Node {
+    with_listener("SASL_PLAINTEXT", SETTINGS).await
 }
 
-async fn guarded() -> Running {
-    guarded_in(tempfile::tempdir().unwrap(), SETTINGS).await
-}
-
-async fn login(running: &Running, token: &'static str) -> Wire {
-    let mut wire = Wire::to(running).await;
+async fn login(running: &Node, token: &'static str) -> Connection {
+    let mut wire = running.connect().await;
     let plain = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
     assert_eq!(wire.call(&plain, 1).await.error_code, 0);
     let token =
@@ -61,16 +52,12 @@ async fn login(running: &Running, token: &'static str) -> Wire {
     wire
 }
 
-async fn admin(running: &Running) -> Wire {
+async fn admin(running: &Node) -> Connection {
     login(running, "\0admin\0a").await
 }
 
-async fn alice(running: &Running) -> Wire {
+async fn alice(running: &Node) -> Connection {
     login(running, "\0alice\0b").await
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 fn rule(kind: ResourceKind, pattern: PatternKind, name: &str, operation: Operation) -> AclCreation {
@@ -92,7 +79,7 @@ fn on_group(name: &str, operation: Operation) -> AclCreation {
     rule(ResourceKind::Group, PatternKind::Literal, name, operation)
 }
 
-async fn add(wire: &mut Wire, rules: Vec<AclCreation>) -> Vec<i16> {
+async fn add(wire: &mut Connection, rules: Vec<AclCreation>) -> Vec<i16> {
     let response = wire.call(&CreateAclsRequest::default().with_creations(rules), 3).await;
     response.results.iter().map(|result| result.error_code).collect()
 }
@@ -110,7 +97,7 @@ fn any() -> DescribeAclsRequest {
 }
 
 /// Name, operation and permission of each rule, in order.
-async fn listed(wire: &mut Wire) -> Vec<(String, i8, i8)> {
+async fn listed(wire: &mut Connection) -> Vec<(String, i8, i8)> {
     let response = wire.call(&any(), 3).await;
     assert_eq!(response.error_code, 0);
     let resources = response.resources.into_iter().flat_map(|resource| {
@@ -120,7 +107,7 @@ async fn listed(wire: &mut Wire) -> Vec<(String, i8, i8)> {
     resources.collect()
 }
 
-async fn metadata(wire: &mut Wire, topic: &str) -> i16 {
+async fn metadata(wire: &mut Connection, topic: &str) -> i16 {
     create(wire, topic).await.topics[0].error_code
 }
 
@@ -326,7 +313,7 @@ async fn rules_are_listed_removed_and_kept_over_a_restart() {
     assert_eq!(add(&mut root, invalid).await, [42, 42, 42, 42, 0]);
 
     running.broker.shutdown().await;
-    let running = guarded_in(running._dir, SETTINGS).await;
+    let running = with_listener_in(running.dir, "SASL_PLAINTEXT", SETTINGS).await;
     let mut root = admin(&running).await;
     assert_eq!(listed(&mut root).await.len(), 4);
     let filter = |name: &str| {
@@ -350,7 +337,7 @@ async fn rules_are_listed_removed_and_kept_over_a_restart() {
 #[tokio::test]
 async fn without_an_authorizer_there_are_no_rules_and_nothing_is_denied() {
     let open = "sasl.jaas.config=X required user_admin=\"a\" user_alice=\"b\";\n";
-    let running = guarded_in(tempfile::tempdir().unwrap(), open).await;
+    let running = with_listener("SASL_PLAINTEXT", open).await;
     let mut wire = alice(&running).await;
     assert_eq!(metadata(&mut wire, "t").await, 0);
     assert_eq!(wire.call(&any(), 3).await.error_code, 54);
@@ -360,7 +347,7 @@ async fn without_an_authorizer_there_are_no_rules_and_nothing_is_denied() {
 #[tokio::test]
 async fn what_no_rule_stands_for_is_open_where_the_configuration_says_so() {
     let settings = format!("{SETTINGS}allow.everyone.if.no.acl.found=true\n");
-    let running = guarded_in(tempfile::tempdir().unwrap(), &settings).await;
+    let running = with_listener("SASL_PLAINTEXT", &settings).await;
     let mut root = admin(&running).await;
     let bobs = on_topic("bobs", Operation::All).with_principal(text("User:bob"));
     add(&mut root, vec![bobs]).await;

@@ -20,10 +20,6 @@ const SALT: &[u8] = b"a salt of the client";
 const SHA_256: i8 = 1;
 const SHA_512: i8 = 2;
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 /// What a client sends for a password: RFC 5802's `Hi`.
 fn upsertion(
     name: &str,
@@ -52,7 +48,7 @@ fn deletion(name: &str, mechanism: i8) -> ScramCredentialDeletion {
 
 /// User and error of each result.
 async fn alter(
-    wire: &mut Wire,
+    wire: &mut Connection,
     upsertions: Vec<ScramCredentialUpsertion>,
     deletions: Vec<ScramCredentialDeletion>,
 ) -> Vec<(String, i16)> {
@@ -63,7 +59,7 @@ async fn alter(
 }
 
 /// User, error, and mechanism with iterations of each.
-async fn described(wire: &mut Wire, users: &[&str]) -> Vec<(String, i16, Vec<(i8, i32)>)> {
+async fn described(wire: &mut Connection, users: &[&str]) -> Vec<(String, i16, Vec<(i8, i32)>)> {
     let users = users.iter().map(|name| UserName::default().with_name(text(name))).collect();
     let request = DescribeUserScramCredentialsRequest::default().with_users(Some(users));
     let response = wire.call(&request, 0).await;
@@ -76,7 +72,7 @@ async fn described(wire: &mut Wire, users: &[&str]) -> Vec<(String, i16, Vec<(i8
 }
 
 /// Both ports of a broker: without login, where users are made, and with it.
-async fn broker(more: &str) -> Running {
+async fn broker(more: &str) -> Node {
     let more = format!(
         "listeners=PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0\n\
          sasl.jaas.config=X required user_configured=\"x\";\n{more}"
@@ -84,22 +80,21 @@ async fn broker(more: &str) -> Running {
     with_listener("PLAINTEXT", &more).await
 }
 
-async fn to_login(running: &Running) -> Wire {
-    let address = running.broker.listeners()[1].address;
-    Wire { stream: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
+async fn to_login(running: &Node) -> Connection {
+    running.connect_to(1).await
 }
 
-async fn handshake(wire: &mut Wire, mechanism: &str) -> i16 {
+async fn handshake(wire: &mut Connection, mechanism: &str) -> i16 {
     let request = SaslHandshakeRequest::default().with_mechanism(text(mechanism));
     wire.call(&request, 1).await.error_code
 }
 
-async fn token(wire: &mut Wire, token: &str) -> SaslAuthenticateResponse {
+async fn token(wire: &mut Connection, token: &str) -> SaslAuthenticateResponse {
     let token = Bytes::copy_from_slice(token.as_bytes());
     wire.call(&SaslAuthenticateRequest::default().with_auth_bytes(token), 2).await
 }
 
-async fn plain(wire: &mut Wire, message: &str) -> SaslAuthenticateResponse {
+async fn plain(wire: &mut Connection, message: &str) -> SaslAuthenticateResponse {
     assert_eq!(handshake(wire, "PLAIN").await, 0);
     token(wire, message).await
 }
@@ -107,7 +102,7 @@ async fn plain(wire: &mut Wire, message: &str) -> SaslAuthenticateResponse {
 #[tokio::test]
 async fn a_user_made_by_one_mechanism_logs_in_by_plain_and_is_described_and_deleted() {
     let running = broker("").await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     let made =
         vec![upsertion("ann", SHA_256, "secret", 4_096), upsertion("bob", SHA_512, "s2", 16_384)];
     let fine = |name: &str| (name.to_owned(), 0);
@@ -135,7 +130,7 @@ async fn a_user_made_by_one_mechanism_logs_in_by_plain_and_is_described_and_dele
 #[tokio::test]
 async fn credentials_that_kafka_refuses_are_refused_each_alone() {
     let running = broker("").await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     let upsertions = vec![
         upsertion("few", SHA_256, "x", 4_095),
         upsertion("many", SHA_256, "x", 16_385),
@@ -198,7 +193,7 @@ async fn a_session_ends_unless_its_client_logs_in_again() {
 #[tokio::test]
 async fn another_login_keeps_principal_and_mechanism_and_comes_at_most_once_a_second() {
     let running = broker(REAUTH).await;
-    let mut plain_port = Wire::to(&running).await;
+    let mut plain_port = running.connect().await;
     alter(&mut plain_port, vec![upsertion("ann", SHA_256, "y", 4_096)], vec![]).await;
     let mut wire = to_login(&running).await;
     assert_eq!(plain(&mut wire, "\0configured\0x").await.error_code, 0);

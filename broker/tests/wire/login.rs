@@ -3,39 +3,49 @@
 use kafka_protocol::messages::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
 };
+use odradek_broker::Broker;
+use odradek_broker::config::Config;
+use tokio::io::AsyncReadExt;
 
 use super::*;
 
 const USERS: &str = "sasl.jaas.config=PlainLoginModule required user_admin=\"password\";\n";
 
-pub async fn with_listener(protocol: &str, more: &str) -> Running {
-    let dir = tempfile::tempdir().unwrap();
+pub async fn with_listener(protocol: &str, more: &str) -> Node {
+    with_listener_in(tempfile::tempdir().unwrap(), protocol, more).await
+}
+
+pub async fn with_listener_in(dir: tempfile::TempDir, protocol: &str, more: &str) -> Node {
     let folder = dir.path().display().to_string().replace('\\', "/");
     let text = format!(
         "listeners={protocol}://127.0.0.1:0\nlog.dirs={folder}/data\nodradek.http.listen=\n{more}"
     );
     let config = Config::from_text("server.properties", &text).unwrap();
-    Running { broker: Broker::start(config).await.unwrap(), _dir: dir }
+    Node { broker: Broker::start(config).await.unwrap(), dir }
 }
 
-async fn with_login() -> Running {
+async fn with_login() -> Node {
     with_listener("SASL_PLAINTEXT", USERS).await
 }
 
 /// The diagnoses in the diary, newest first.
-fn diary(running: &Running) -> Vec<&'static str> {
+fn diary(running: &Node) -> Vec<&'static str> {
     running.broker.diary().entries().iter().map(|entry| entry.diagnosis).collect()
 }
 
 /// Error code and the mechanisms offered.
-async fn handshake(wire: &mut Wire, mechanism: &'static str, version: i16) -> (i16, Vec<String>) {
+async fn handshake(
+    wire: &mut Connection,
+    mechanism: &'static str,
+    version: i16,
+) -> (i16, Vec<String>) {
     let mechanism = StrBytes::from_static_str(mechanism);
     let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
     let response = wire.call(&request, version).await;
     (response.error_code, response.mechanisms.iter().map(ToString::to_string).collect())
 }
 
-async fn authenticate(wire: &mut Wire, token: &'static [u8]) -> SaslAuthenticateResponse {
+async fn authenticate(wire: &mut Connection, token: &'static [u8]) -> SaslAuthenticateResponse {
     let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(token));
     wire.call(&request, 2).await
 }
@@ -47,7 +57,7 @@ fn message(response: &SaslAuthenticateResponse) -> &str {
 #[tokio::test]
 async fn a_login_opens_the_connection_for_everything_else() {
     let running = with_login().await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     assert!(wire.call(&ApiVersionsRequest::default(), 0).await.error_code == 0);
     let (error, offered) = handshake(&mut wire, "PLAIN", 1).await;
     assert_eq!((error, offered.len()), (0, 3));
@@ -61,13 +71,13 @@ async fn a_login_opens_the_connection_for_everything_else() {
 #[tokio::test]
 async fn after_handshake_0_the_token_is_a_bare_frame() {
     let running = with_login().await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     assert_eq!(handshake(&mut wire, "PLAIN", 0).await.0, 0);
     wire.send_frame(b"\0admin\0password").await;
     assert!(wire.frame().await.is_empty());
     assert_eq!(create(&mut wire, "bare").await.topics[0].error_code, 0);
 
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     assert_eq!(handshake(&mut wire, "PLAIN", 0).await.0, 0);
     wire.send_frame(b"\0admin\0wrong").await;
     assert!(wire.is_closed().await);
@@ -79,7 +89,7 @@ async fn after_handshake_0_the_token_is_a_bare_frame() {
 async fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_may_not_try_again() {
     let running = with_login().await;
     for token in [&b"\0admin\0wrong"[..], b"\0nobody\0password"] {
-        let mut wire = Wire::to(&running).await;
+        let mut wire = running.connect().await;
         handshake(&mut wire, "PLAIN", 1).await;
         let response = authenticate(&mut wire, token).await;
         assert_eq!(response.error_code, 58);
@@ -97,7 +107,7 @@ async fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_may_not_try_
 #[tokio::test]
 async fn whoever_skips_the_login_is_sent_away_and_the_diary_says_why() {
     let running = with_login().await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     wire.send(&MetadataRequest::default(), 12).await;
     assert!(wire.is_closed().await);
     assert_eq!(diary(&running), ["no-sasl-on-sasl-listener"]);
@@ -108,7 +118,7 @@ async fn whoever_skips_the_login_is_sent_away_and_the_diary_says_why() {
 async fn a_mechanism_that_is_not_enabled_is_answered_with_those_that_are() {
     let only_plain = format!("{USERS}sasl.enabled.mechanisms=PLAIN\n");
     let running = with_listener("SASL_PLAINTEXT", &only_plain).await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     assert_eq!(handshake(&mut wire, "GSSAPI", 1).await, (33, vec!["PLAIN".to_owned()]));
     assert_eq!(diary(&running), ["mechanism-not-enabled"]);
     // Kafka closes; here the client may choose again.
@@ -117,8 +127,8 @@ async fn a_mechanism_that_is_not_enabled_is_answered_with_those_that_are() {
 
 #[tokio::test]
 async fn a_login_on_a_listener_without_login_is_answered_and_noted() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     assert_eq!(handshake(&mut wire, "PLAIN", 1).await, (34, Vec::new()));
     assert_eq!(diary(&running), ["sasl-on-plain-listener"]);
 }
@@ -126,7 +136,7 @@ async fn a_login_on_a_listener_without_login_is_answered_and_noted() {
 #[tokio::test]
 async fn a_broker_without_users_says_so_to_its_owner() {
     let running = with_listener("SASL_PLAINTEXT", "").await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     handshake(&mut wire, "PLAIN", 1).await;
     assert_eq!(authenticate(&mut wire, b"\0admin\0password").await.error_code, 58);
     assert_eq!(diary(&running), ["no-users"]);
@@ -135,7 +145,7 @@ async fn a_broker_without_users_says_so_to_its_owner() {
 /// First bytes, whether an HTTP reply comes, and the diagnosis.
 #[tokio::test]
 async fn first_bytes_that_are_not_kafkas_end_the_connection_with_a_diagnosis() {
-    let running = running().await;
+    let running = Node::new().await;
     let cases: &[(&[u8], &str)] = &[
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "http-on-kafka-port"),
         (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], "tls-on-plain-port"),
@@ -144,7 +154,7 @@ async fn first_bytes_that_are_not_kafkas_end_the_connection_with_a_diagnosis() {
         (&[0x77, 0x35, 0x94, 0x00, 0, 3, 0, 12], "oversized-frame"),
     ];
     for (bytes, expected) in cases {
-        let mut wire = Wire::to(&running).await;
+        let mut wire = running.connect().await;
         wire.stream.write_all(bytes).await.unwrap();
         let mut reply = String::new();
         let _ = wire.stream.read_to_string(&mut reply).await;
@@ -157,7 +167,7 @@ async fn first_bytes_that_are_not_kafkas_end_the_connection_with_a_diagnosis() {
 #[tokio::test]
 async fn a_large_frame_before_the_login_is_refused_by_its_length() {
     let running = with_login().await;
-    let mut wire = Wire::to(&running).await;
+    let mut wire = running.connect().await;
     wire.stream.write_all(&[0, 16, 0, 0, 0, 18, 0, 3]).await.unwrap();
     assert!(wire.is_closed().await);
     let entries = running.broker.diary().entries();

@@ -8,16 +8,13 @@ use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest,
 };
+use tokio::io::AsyncReadExt;
 
 use super::*;
 
 /// Type, match type and name.
 type Filter<'a> = &'a [(&'a str, i8, Option<&'a str>)];
 type Parts<'a> = &'a [(&'a str, Option<&'a str>)];
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 fn entry(parts: Parts<'_>, limits: &[(&str, Option<f64>)]) -> EntryData {
     let parts = parts.iter().map(|(kind, name)| {
@@ -30,13 +27,17 @@ fn entry(parts: Parts<'_>, limits: &[(&str, Option<f64>)]) -> EntryData {
     EntryData::default().with_entity(parts.collect()).with_ops(ops.collect())
 }
 
-async fn alter(wire: &mut Wire, entries: Vec<EntryData>) -> Vec<i16> {
+async fn alter(wire: &mut Connection, entries: Vec<EntryData>) -> Vec<i16> {
     let request = AlterClientQuotasRequest::default().with_entries(entries);
     wire.call(&request, 1).await.entries.iter().map(|entry| entry.error_code).collect()
 }
 
 /// Error, and each entity with its limits, as text.
-async fn described(wire: &mut Wire, components: Filter<'_>, strict: bool) -> (i16, Vec<String>) {
+async fn described(
+    wire: &mut Connection,
+    components: Filter<'_>,
+    strict: bool,
+) -> (i16, Vec<String>) {
     let components = components.iter().map(|(kind, match_type, name)| {
         ComponentData::default()
             .with_entity_type(text(kind))
@@ -60,8 +61,8 @@ async fn described(wire: &mut Wire, components: Filter<'_>, strict: bool) -> (i1
 
 #[tokio::test]
 async fn quotas_are_set_described_by_every_filter_removed_and_kept() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let produce = |value| ("producer_byte_rate", value);
     let entries = vec![
         entry(&[("user", Some("ann"))], &[produce(Some(1e3)), ("request_percentage", Some(12.5))]),
@@ -101,19 +102,16 @@ async fn quotas_are_set_described_by_every_filter_removed_and_kept() {
         vec![entry(&[("user", Some("ann"))], &[produce(None), ("request_percentage", None)])];
     assert_eq!(alter(&mut wire, gone).await, [0]);
 
-    let dir = running._dir;
-    running.broker.shutdown().await;
-    let broker = Broker::start(Config::demo(dir.path(), 0, 0)).await.unwrap();
-    let running = Running { broker, _dir: dir };
-    let mut wire = Wire::to(&running).await;
+    let running = running.restarted().await;
+    let mut wire = running.connect().await;
     assert_eq!(described(&mut wire, &[("user", 2, None)], false).await.1, [both]);
 }
 
 /// Ten windows of one second at 100 bytes: beyond 1,000 bytes a producer waits.
 #[tokio::test]
 async fn a_producer_beyond_its_rate_is_told_to_wait_and_its_connection_is_muted() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "t").await;
     let value = "x".repeat(1_400);
     let request = produce("t", batch(None, &[&value]), -1);
@@ -135,21 +133,21 @@ async fn a_producer_beyond_its_rate_is_told_to_wait_and_its_connection_is_muted(
     let muted = began.elapsed() + Duration::from_millis(50);
     assert!(muted.as_millis() >= told_ms.unsigned_abs().into(), "{muted:?}, told {told_ms} ms");
     // Others share the client id's meter, but nobody reads what they have not sent.
-    let mut other = Wire::to(&running).await;
+    let mut other = running.connect().await;
     assert_eq!(other.call(&metadata, 12).await.throttle_time_ms, 0);
     let text = prometheus_text(&running);
     assert!(text.contains("odradek_throttled_total{quota=\"producer_byte_rate\"}"), "{text}");
 }
 
-fn prometheus_text(running: &Running) -> String {
+fn prometheus_text(running: &Node) -> String {
     let families = running.broker.metrics().gather();
     prometheus::TextEncoder::new().encode_to_string(&families).unwrap()
 }
 
 #[tokio::test]
 async fn a_fetch_beyond_the_rate_brings_no_records_until_the_wait_is_over() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     create(&mut wire, "t").await;
     wire.call(&produce("t", batch(None, &[&"x".repeat(10_000)]), -1), 9).await;
     let limit = entry(&[("user", None)], &[("consumer_byte_rate", Some(1_500.0))]);
@@ -177,8 +175,8 @@ async fn a_fetch_beyond_the_rate_brings_no_records_until_the_wait_is_over() {
 
 #[tokio::test]
 async fn changes_of_topics_beyond_the_rate_are_refused_or_for_old_versions_slowed() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let limit = entry(&[("client-id", None)], &[("controller_mutation_rate", Some(1.0))]);
     assert_eq!(alter(&mut wire, vec![limit]).await, [0]);
     let topic = |name: &str, partitions| {
@@ -196,11 +194,11 @@ async fn changes_of_topics_beyond_the_rate_are_refused_or_for_old_versions_slowe
     let refused = wire.call(&topic("more", 1), 7).await;
     assert_eq!(refused.topics[0].error_code, 89);
     assert!(refused.throttle_time_ms > 0);
-    let mut old = Wire::to(&running).await;
+    let mut old = running.connect().await;
     let made = old.call(&topic("more", 1), 5).await;
     assert_eq!(made.topics[0].error_code, 0);
     assert!(made.throttle_time_ms > 0);
-    let mut another = Wire::to(&running).await;
+    let mut another = running.connect().await;
     let delete = DeleteTopicsRequest::default().with_topic_names(vec![named("many")]);
     let refused = another.call(&delete, 5).await;
     assert_eq!(refused.responses[0].error_code, 89);
@@ -209,8 +207,8 @@ async fn changes_of_topics_beyond_the_rate_are_refused_or_for_old_versions_slowe
 
 #[tokio::test]
 async fn time_of_threads_is_charged_and_one_window_is_the_longest_wait() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let limit = entry(&[("user", Some("ANONYMOUS"))], &[("request_percentage", Some(1e-6))]);
     assert_eq!(alter(&mut wire, vec![limit]).await, [0]);
     let metadata = MetadataRequest::default().with_topics(None);
@@ -220,23 +218,23 @@ async fn time_of_threads_is_charged_and_one_window_is_the_longest_wait() {
 
 #[tokio::test]
 async fn connections_beyond_the_rate_of_an_address_are_closed_unanswered() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let limit = entry(&[("ip", Some("127.0.0.1"))], &[("connection_creation_rate", Some(1.0))]);
     assert_eq!(alter(&mut wire, vec![limit]).await, [0]);
     let metadata = MetadataRequest::default().with_topics(None);
     for _ in 0..10 {
-        Wire::to(&running).await.call(&metadata, 12).await;
+        running.connect().await.call(&metadata, 12).await;
     }
     // One of the next ones is too much; on a slow machine a window may have passed.
     let mut closed = false;
     for _ in 0..10 {
-        let mut wire = Wire::to(&running).await;
+        let mut wire = running.connect().await;
         wire.send(&metadata, 12).await;
         closed |= wire.stream.read_i32().await.is_err();
     }
     assert!(closed);
     let limit = entry(&[("ip", Some("127.0.0.1"))], &[("connection_creation_rate", None)]);
     assert_eq!(alter(&mut wire, vec![limit]).await, [0]);
-    Wire::to(&running).await.call(&metadata, 12).await;
+    running.connect().await.call(&metadata, 12).await;
 }

@@ -7,8 +7,8 @@ use super::*;
 
 #[tokio::test]
 async fn without_a_subscription_a_client_is_asked_for_nothing_and_may_say_farewell() {
-    let running = running().await;
-    let mut wire = Wire::to(&running).await;
+    let running = Node::new().await;
+    let mut wire = running.connect().await;
     let ask = GetTelemetrySubscriptionsRequest::default().with_client_instance_id(Uuid::nil());
     let asked = wire.call(&ask, 0).await;
     assert_eq!((asked.error_code, asked.push_interval_ms), (0, 300_000));
