@@ -15,12 +15,13 @@ mod telemetry;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse,
-    InitProducerIdRequest, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    ProducerId,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, ProduceRequest,
+    ProduceResponse, ProducerId,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use node::{Connection, Node, named, text};
@@ -204,6 +205,22 @@ async fn a_fetch_in_the_middle_of_a_batch_gets_the_whole_batch() {
     // Past the end: OFFSET_OUT_OF_RANGE.
     let beyond = wire.call(&fetch("middle", 4, (0, -1), true), 12).await;
     assert_eq!(beyond.responses[0].partitions[0].error_code, 1);
+}
+
+#[tokio::test]
+async fn a_partition_whose_offsets_are_asked_for_twice_is_answered_once_with_an_error() {
+    let running = Node::with_topic().await;
+    let mut wire = running.connect().await;
+    let latest =
+        |index: i32| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(-1);
+    let topic = ListOffsetsTopic::default().with_name(named("t"));
+    let asked = topic.with_partitions(vec![latest(1), latest(0), latest(1), latest(1)]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1));
+    let reply = wire.call(&request.with_topics(vec![asked]), 7).await;
+    let partitions = reply.topics[0].partitions.iter();
+    let told: Vec<_> = partitions.map(|it| (it.partition_index, it.error_code)).collect();
+    // INVALID_REQUEST
+    assert_eq!(told, [(1, 42), (0, 0)]);
 }
 
 #[tokio::test]

@@ -7,26 +7,21 @@
 //!
 //! Left out: v3 (an error message), which the message crate does not have.
 
-use std::collections::BTreeSet;
-
 use futures::future::join_all;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
-use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
+use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
-use crate::handlers::Context;
+use crate::handlers::{Context, distinct};
 
 pub(crate) async fn handle(
     context: &Context,
     request: DeleteGroupsRequest,
 ) -> Result<DeleteGroupsResponse, Close> {
-    let mut seen = BTreeSet::new();
-    let named = request.groups_names.into_iter();
-    let once: Vec<GroupId> = named.filter(|group| seen.insert(group.to_string())).collect();
     // Together, so that they share a sync of the log.
-    let results = once.into_iter().map(|group| async move {
+    let results = distinct(request.groups_names).into_iter().map(|group| async move {
         let result = match context.allowed(Operation::Delete, Resource::Group(&group)) {
             true => context.core.delete_group(&group).await,
             false => Err(ResponseError::GroupAuthorizationFailed),

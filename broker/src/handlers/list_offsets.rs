@@ -11,7 +11,6 @@
 //!
 //! Left out: nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -24,7 +23,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use crate::acl::{Operation, Resource};
 use crate::client::OffsetAt;
 use crate::dispatch::Close;
-use crate::handlers::{Context, check_leader_epoch};
+use crate::handlers::{Context, check_leader_epoch, merged};
 use crate::partition::Partition;
 use crate::reads::{self, READ_COMMITTED};
 
@@ -43,16 +42,11 @@ pub(crate) async fn handle(
     for wanted in request.topics {
         let allowed = context.allowed(Operation::Describe, Resource::Topic(&wanted.name));
         let topic = context.core.topics.by_name(&wanted.name);
-        let mut times: HashMap<i32, u32> = HashMap::new();
-        for asked in &wanted.partitions {
-            *times.entry(asked.partition_index).or_default() += 1;
-        }
-        let mut partitions = Vec::with_capacity(times.len());
-        for asked in wanted.partitions {
-            // What is asked more than once is answered once.
-            let Some(repeated) = times.remove(&asked.partition_index).map(|times| times > 1) else {
-                continue;
-            };
+        // What is asked more than once is answered once, as an error.
+        let asked = wanted.partitions.into_iter().map(|asked| (asked, false)).collect();
+        let asked = merged(asked, |(asked, _)| asked.partition_index, |first, _| first.1 = true);
+        let mut partitions = Vec::with_capacity(asked.len());
+        for (asked, repeated) in asked {
             let partition = topic.as_ref().and_then(|t| t.partition(asked.partition_index));
             let found = match partition {
                 _ if !allowed => Err(ResponseError::TopicAuthorizationFailed),
