@@ -19,7 +19,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::Operation;
-use crate::config::describe::Described;
+use crate::config::describe::{Described, Source};
 use crate::config_changes::Target;
 use crate::dispatch::Close;
 use crate::handlers::{Context, merged};
@@ -128,6 +128,8 @@ fn row(
     }
     if context.version >= 3 {
         row.config_type = described.kind;
+        // Kafka leaves a logger's at the message's default: an empty text, asked for or not.
+        let documentation = documentation || described.source == Source::BrokerLogger;
         row.documentation = documentation.then(|| StrBytes::from_string(described.documentation));
     }
     row
