@@ -153,6 +153,10 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Appended, ResponseError> {
         let mut locked = self.lock();
+        // Before the look at what is ahead: the commit thread, which refuses without the append
+        // lock, counts a refusal last. So either it is seen below, or a repeat of what it refuses
+        // carries a count from before it.
+        let refusals = self.refusals.load(Ordering::Acquire);
         if self.is_ahead() {
             // The log would refuse it, for its offset; and while units keep coming, what is ahead
             // could never be set right.
@@ -162,7 +166,6 @@ impl Partition {
             match locked.appending.producers.check(&batch.header, begins) {
                 Verdict::New => {}
                 Verdict::Repeat { base_offset, last_offset } => {
-                    let refusals = self.refusals.load(Ordering::Acquire);
                     return Ok(Appended::Repeat { base_offset, last_offset, refusals });
                 }
                 Verdict::Refused(error) => return Err(error),
@@ -292,8 +295,9 @@ pub(crate) fn commit(
     let done = Box::new(move |result: Result<(), CommitError>| {
         for partition in &partitions {
             if result.is_err() {
-                partition.refusals.fetch_add(1, Ordering::AcqRel);
+                // In this order, for whoever repeats a refused batch: see `append_from`.
                 partition.ahead.store(true, Ordering::Release);
+                partition.refusals.fetch_add(1, Ordering::AcqRel);
             }
             partition.in_flight.fetch_sub(1, Ordering::AcqRel);
             if result.is_ok() {

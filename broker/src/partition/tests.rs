@@ -101,3 +101,27 @@ async fn whoever_waits_for_a_batch_of_a_topic_that_is_deleted_hears_of_it() {
     let (error, _) = partition.durable_past(0, 0).await.unwrap_err();
     assert_eq!(error, ResponseError::UnknownTopicOrPartition);
 }
+
+/// The commit thread refuses at any point of an append that runs meanwhile.
+#[tokio::test]
+async fn a_repeat_knows_nothing_of_the_refusal_of_its_original() {
+    let disk = MemoryDisk::new(1);
+    let partition = opened(&disk);
+    disk.set_capacity(disk.used_bytes());
+    for _ in 0..2_000 {
+        let before = partition.refusals.load(Ordering::Acquire);
+        let mut on_their_way = vec![partition.append(batch(9, 0, 3), 0).unwrap()];
+        loop {
+            match partition.append(batch(9, 0, 3), 0) {
+                // Else whoever waits for it would see no refusal, and take for durable what others
+                // get the offsets for.
+                Ok(Appended::Repeat { refusals, .. }) => assert_eq!(refusals, before),
+                Ok(queued) => break on_their_way.push(queued),
+                Err(error) => break assert_eq!(error, ResponseError::KafkaStorageError),
+            }
+        }
+        for appended in on_their_way {
+            assert_eq!(answered(appended).await, Err(CommitError::Full));
+        }
+    }
+}
