@@ -335,6 +335,11 @@ impl TransactionCoordinator {
             }
             let slot = self.slot(id).ok_or(ResponseError::InvalidProducerIdMapping)?;
             let mut guard = lock(&slot);
+            // Looked at again: `close` may have come by this slot while we waited for its lock, and
+            // would not come to answer us.
+            if self.is_closed() {
+                return Err(ResponseError::CoordinatorNotAvailable);
+            }
             if guard.gone {
                 // It expired in this very moment.
                 return Err(ResponseError::InvalidProducerIdMapping);
@@ -464,3 +469,6 @@ fn line(id: &str, slot: &Mutex<Slot>) -> Option<Line> {
 pub(crate) fn printable(id: &str) -> String {
     id.replace(|c: char| c.is_control(), "?")
 }
+
+#[cfg(test)]
+mod tests;
