@@ -96,7 +96,7 @@ impl TransactionCoordinator {
         let mut ids = lock(&self.ids);
         for (id, record) in records {
             let slot = Slot::shared(Transaction::restored(record, now));
-            self.note_pending(&id, &mut lock(&slot));
+            self.index_pending(&id, &mut lock(&slot));
             ids.insert(id, slot);
         }
         if !ids.is_empty() {
@@ -355,7 +355,9 @@ impl TransactionCoordinator {
         answer.await.map_err(|_| ResponseError::CoordinatorNotAvailable)
     }
 
-    /// One step of an id's machine, and what it asks for, under the id's lock.
+    /// One step of an id's machine, and what it asks for, under the id's lock. Offsets are pending
+    /// from the moment in which they are queued: the group's new member, which asks for stable ones
+    /// while they are being written, must not begin at those before them (KIP-447).
     fn step(
         self: &Arc<Self>,
         id: &str,
@@ -387,6 +389,7 @@ impl TransactionCoordinator {
                 }
             }
         }
+        self.index_pending(id, slot);
     }
 
     async fn wait(
@@ -414,13 +417,12 @@ impl TransactionCoordinator {
             self.log.show_offsets(ending, write.at_ms);
         }
         self.step(&id, &shared, &mut slot, Event::Written(result));
-        self.note_pending(&id, &mut slot);
     }
 
-    /// Brings the index of pending offsets up to this id's record.
-    fn note_pending(&self, id: &str, slot: &mut Slot) {
-        let offsets = &slot.machine.record().offsets;
-        if offsets.is_empty() && slot.pending_groups.is_empty() {
+    /// Brings the index of pending offsets up to this id's machine.
+    fn index_pending(&self, id: &str, slot: &mut Slot) {
+        let mut offsets = slot.machine.pending_offsets().peekable();
+        if offsets.peek().is_none() && slot.pending_groups.is_empty() {
             return;
         }
         let mut pending = lock(&self.pending);

@@ -180,6 +180,19 @@ impl Transaction {
         &self.record
     }
 
+    /// Of the transaction, those on their way into its record included.
+    pub(crate) fn pending_offsets(&self) -> impl Iterator<Item = &PendingOffset> {
+        let written = match &self.writing {
+            Some(Writing::Additions(additions)) => additions.as_slice(),
+            _ => &[],
+        };
+        let added = written.iter().chain(&self.waiting).flat_map(|addition| match &addition.what {
+            Added::Offsets(_, offsets) => offsets.as_slice(),
+            Added::Partitions(_) | Added::NoGroup(_) => &[],
+        });
+        self.record.offsets.iter().chain(added)
+    }
+
     /// Kafka's word for the state, the end that is on its way included.
     pub(crate) fn state_name(&self) -> &'static str {
         match &self.writing {

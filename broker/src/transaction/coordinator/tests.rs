@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::clock::Now;
 
+const TOPIC: Uuid = Uuid::from_u128(1);
+const OFFSETS: PartitionId = PartitionId { topic_id: Uuid::from_u128(2), partition: 0 };
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
@@ -55,6 +57,35 @@ impl World {
         let handed = lock(&self.log.handed).pop_front().unwrap();
         handed.send(result).unwrap();
     }
+
+    /// An offset of the group `g` for this partition, on its way when this returns.
+    async fn commit(&self, partition: i32) -> tokio::task::JoinHandle<Result<(), ResponseError>> {
+        let offset = PendingOffset {
+            group: "g".to_owned(),
+            topic_id: TOPIC,
+            topic: "t".to_owned(),
+            partition,
+            offset: 5,
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        let (coordinator, producer) = (self.coordinator.clone(), self.producer);
+        let commit = tokio::spawn(async move {
+            let offsets = vec![offset];
+            coordinator.commit_offsets("a", producer, Support::Adds, OFFSETS, offsets).await
+        });
+        let slot = self.coordinator.slot("a").unwrap();
+        let asked = lock(&slot).next_waiter;
+        until("it was asked for", || lock(&slot).next_waiter > asked).await;
+        commit
+    }
+
+    fn pending(&self) -> Vec<i32> {
+        let places = self.coordinator.pending_places("g");
+        let mut partitions: Vec<i32> = places.into_iter().map(|(_, partition)| partition).collect();
+        partitions.sort_unstable();
+        partitions
+    }
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -63,6 +94,26 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::task::yield_now().await;
     }
+}
+
+/// KIP-447: the group's next member asks for offsets that no transaction is about to replace.
+#[tokio::test]
+async fn an_offset_is_pending_while_it_is_written_and_until_its_transaction_ends() {
+    let world = World::new().await;
+    let first = world.commit(0).await;
+    let second = world.commit(1).await;
+    assert_eq!(world.pending(), [0, 1], "one is being written, the other waits for that");
+    world.answer(Err(CommitError::Full)).await;
+    assert_eq!(first.await.unwrap(), Err(ResponseError::CoordinatorNotAvailable));
+    assert_eq!(world.pending(), [1], "what could not be written is not pending");
+    world.answer(Ok(())).await;
+    assert_eq!(second.await.unwrap(), Ok(()));
+    assert_eq!(world.pending(), [1]);
+    let (coordinator, producer) = (world.coordinator.clone(), world.producer);
+    let end = tokio::spawn(async move { coordinator.end("a", producer, true, true).await });
+    world.answer(Ok(())).await;
+    assert_eq!(end.await.unwrap(), Ok(Producer { id: 7, epoch: 1 }));
+    assert_eq!(world.pending(), [0; 0]);
 }
 
 #[tokio::test]
