@@ -33,6 +33,10 @@ use crate::clock::Now;
 
 pub(crate) type Waiter = u64;
 
+/// After a restart, for a producer that is done with its transaction and only waited for the broker
+/// to say so: clients connect again within a second or two.
+const RESTART_GRACE_MS: i64 = 5_000;
+
 /// How much the request's version lets the broker do and say (KIP-890).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Support {
@@ -167,11 +171,13 @@ impl Transaction {
         Self::restored(TransactionRecord::new(producer_id, timeout_ms), Now::default())
     }
 
-    /// From its record, at the start. An ongoing transaction has its whole time-out again: its
-    /// producer could not end it while the broker was down.
+    /// From its record, at the start. An ongoing transaction has what is left of its time-out by
+    /// the wall clock, as in Kafka: were it the whole each time, a broker that restarts often would
+    /// hold back read_committed readers for ever. One of which only the log knows that it began
+    /// (T4) begins with this start.
     pub(crate) fn restored(record: TransactionRecord, now: Now) -> Self {
         let ongoing = record.state == State::Ongoing;
-        let deadline_ms = ongoing.then(|| deadline_ms(&record, now));
+        let deadline_ms = ongoing.then(|| now.monotonic_ms.saturating_add(left_ms(&record, now)));
         Self { record, deadline_ms, writing: None, waiting: VecDeque::new() }
     }
 
@@ -255,6 +261,13 @@ impl Transaction {
     fn is_due(&self, now: Now) -> bool {
         self.deadline_ms.is_some_and(|deadline_ms| now.monotonic_ms >= deadline_ms)
     }
+}
+
+/// What is left of the time-out; never more than all of it, if the clock was set back.
+fn left_ms(record: &TransactionRecord, now: Now) -> i64 {
+    let timeout_ms = i64::from(record.timeout_ms);
+    let spent_ms = now.wall_ms.saturating_sub(record.start_ms);
+    timeout_ms.saturating_sub(spent_ms).max(RESTART_GRACE_MS).min(timeout_ms)
 }
 
 fn deadline_ms(record: &TransactionRecord, now: Now) -> i64 {

@@ -277,6 +277,19 @@ fn offsets_beyond_the_bound_are_refused_and_nothing_is_written() {
     assert!(run.writing.is_none());
 }
 
+/// Transcripts have one clock that never goes back.
+#[test]
+fn a_clock_that_was_set_back_leaves_no_more_than_the_whole_time_out() {
+    let mut record = TransactionRecord::new(FIRST_PRODUCER_ID, 60_000);
+    record.begin(1_000_000);
+    let left = |wall_ms| {
+        let now = Now { monotonic_ms: 5, wall_ms };
+        Transaction::restored(record.clone(), now).deadline_ms
+    };
+    assert_eq!(left(1_020_000), Some(5 + 40_000));
+    assert_eq!(left(0), Some(5 + 60_000));
+}
+
 #[test]
 fn transactions_behave_as_their_transcripts_say() {
     transcript::check("src/transaction/testdata/transcripts", Run::new, Run::say);
