@@ -18,6 +18,8 @@
 //!   epoch of a producer id is for fencing only; after it comes a new producer id.
 //! - M4. A transaction that is ended against its producer's will (time-out, another producer with
 //!   its id) gets markers of the next epoch, so that the producer's later batches are refused.
+//! - M5. From the moment at which that is due, nothing more is added; the end follows the additions
+//!   that are on their way. A producer that adds without pause cannot put it off.
 
 mod end;
 mod init;
@@ -36,6 +38,10 @@ pub(crate) type Waiter = u64;
 /// After a restart, for a producer that is done with its transaction and only waited for the broker
 /// to say so: clients connect again within a second or two.
 const RESTART_GRACE_MS: i64 = 5_000;
+
+/// Why a transaction was ended against its producer's will, for the broker's log.
+const TOOK_TOO_LONG: &str = "aborted: it took longer than the time-out that its producer asked for";
+const CLAIMED: &str = "aborted: its producer, or another one with the same id, starts anew";
 
 /// How much the request's version lets the broker do and say (KIP-890).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +169,8 @@ pub(crate) struct Transaction {
     deadline_ms: Option<i64>,
     writing: Option<Writing>,
     waiting: VecDeque<Addition>,
+    /// An Init was refused because additions were being written (M5).
+    is_claimed: bool,
 }
 
 impl Transaction {
@@ -178,7 +186,8 @@ impl Transaction {
     pub(crate) fn restored(record: TransactionRecord, now: Now) -> Self {
         let ongoing = record.state == State::Ongoing;
         let deadline_ms = ongoing.then(|| now.monotonic_ms.saturating_add(left_ms(&record, now)));
-        Self { record, deadline_ms, writing: None, waiting: VecDeque::new() }
+        let waiting = VecDeque::new();
+        Self { record, deadline_ms, writing: None, waiting, is_claimed: false }
     }
 
     /// As it is durable, with the partitions that Produce added.
@@ -247,6 +256,14 @@ impl Transaction {
         Ok(())
     }
 
+    /// May anything be added now (M5)?
+    fn admit_addition(&self, now: Now) -> Result<(), ResponseError> {
+        match self.is_claimed || self.is_due(now) {
+            true => Err(ResponseError::ConcurrentTransactions),
+            false => Ok(()),
+        }
+    }
+
     fn is_in_transition(&self) -> bool {
         matches!(&self.writing, Some(writing) if !matches!(writing, Writing::Additions(_)))
     }
@@ -289,7 +306,9 @@ pub(crate) fn step(
             transaction.add_partitions(waiter, producer, partitions, now)
         }
         Event::CommitOffsets { waiter, producer, support, through, offsets } => {
-            let admitted = transaction.admit_batch(producer, through, support);
+            let admitted = transaction
+                .admit_batch(producer, through, support)
+                .and_then(|()| transaction.admit_addition(now));
             let what = Added::Offsets(through, offsets);
             transaction.add(waiter, admitted, what, now)
         }
@@ -315,6 +334,7 @@ impl Transaction {
         if admitted.is_ok() && ongoing && partitions.iter().all(|p| self.record.contains(*p)) {
             return vec![Effect::Reply(waiter, Reply::Done(Ok(())))];
         }
+        let admitted = admitted.and_then(|()| self.admit_addition(now));
         self.add(waiter, admitted, Added::Partitions(partitions), now)
     }
 
@@ -406,6 +426,12 @@ impl Transaction {
             (Some(Writing::Removal), Err(_)) | (None, _) => {}
         }
         effects.extend(self.write_additions(now));
+        if self.writing.is_none() && std::mem::take(&mut self.is_claimed) {
+            // Whoever was refused comes again, and finds it ended.
+            if self.record.state == State::Ongoing {
+                effects.extend(self.fence(None, CLAIMED, now));
+            }
+        }
         effects
     }
 
@@ -414,7 +440,10 @@ impl Transaction {
             return Vec::new();
         }
         if self.record.state == State::Ongoing {
-            return if self.is_due(now) { self.fence(None, now) } else { Vec::new() };
+            return match self.is_due(now) {
+                true => self.fence(None, TOOK_TOO_LONG, now),
+                false => Vec::new(),
+            };
         }
         let idle_ms = now.wall_ms.saturating_sub(self.record.update_ms);
         if self.record.epoch == NO_EPOCH || idle_ms < settings.id_expiration_ms {

@@ -57,19 +57,21 @@ impl Transaction {
         self.write_end(Some(waiter), reply, marker, next, now)
     }
 
-    /// Ends the ongoing transaction with an abort of the next epoch (M4): after its time-out
-    /// (then nobody waits), or because another producer comes with its id, which then tries again.
-    pub(super) fn fence(&mut self, waiter: Option<Waiter>, now: Now) -> Vec<Effect> {
+    /// Ends the ongoing transaction with an abort of the next epoch (M4): after its time-out, or
+    /// because another producer comes with its id, which then tries again. `waiter`: that one, if
+    /// it has not been answered.
+    pub(super) fn fence(
+        &mut self,
+        waiter: Option<Waiter>,
+        why: &'static str,
+        now: Now,
+    ) -> Vec<Effect> {
         let mut next = self.ended(false, now);
         next.epoch = self.record.epoch.saturating_add(1);
         next.last_epoch = NO_EPOCH;
         let reply = Reply::Producer(Err(ResponseError::ConcurrentTransactions));
         let marker = next.producer();
-        let note = match waiter {
-            Some(_) => "aborted: its producer, or another one with the same id, starts anew",
-            None => "aborted: it took longer than the time-out that its producer asked for",
-        };
-        let mut effects = vec![Effect::Note(note)];
+        let mut effects = vec![Effect::Note(why)];
         effects.extend(self.write_end(waiter, reply, marker, next, now));
         effects
     }

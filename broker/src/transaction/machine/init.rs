@@ -3,7 +3,7 @@
 use kafka_protocol::ResponseError;
 
 use super::super::record::{NO_EPOCH, Producer, State, TransactionRecord};
-use super::{Effect, Reply, Transaction, Waiter, Write, Writing};
+use super::{CLAIMED, Effect, Reply, Transaction, Waiter, Write, Writing};
 use crate::clock::Now;
 
 impl Transaction {
@@ -16,16 +16,18 @@ impl Transaction {
         now: Now,
     ) -> Vec<Effect> {
         let refused = |error| vec![Effect::Reply(waiter, Reply::Producer(Err(error)))];
+        let may_be = expected.is_none_or(|expected| self.may_be(expected));
         if self.writing.is_some() {
+            self.is_claimed |= may_be && !self.is_in_transition();
             return refused(ResponseError::ConcurrentTransactions);
         }
-        if expected.is_some_and(|expected| !self.may_be(expected)) {
+        if !may_be {
             return refused(ResponseError::ProducerFenced);
         }
         if self.record.state == State::Ongoing {
             // The producer tries again until the end is durable, and then gets the epoch behind
             // the one that fences.
-            return self.fence(Some(waiter), now);
+            return self.fence(Some(waiter), CLAIMED, now);
         }
         let mut next = match self.next_producer(expected, fresh_producer_id) {
             Ok(Some(next)) => next,
