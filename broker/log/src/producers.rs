@@ -13,7 +13,7 @@ use crate::wire::Header;
 const BATCHES_MAX: usize = 5;
 /// Producers remembered for one partition; beyond it the one that wrote longest ago goes.
 /// A home server sees dozens; the bound is for clients that make a producer for every message.
-const PRODUCERS_MAX: usize = 10_000;
+pub const PRODUCERS_MAX: usize = 10_000;
 /// Stands where the first encoding, which knew no transactions, had its count of producers: far
 /// beyond what that count could be.
 const ENCODING_2: u32 = u32::MAX - 1;
@@ -22,8 +22,16 @@ const NO_TRANSACTION: i64 = -1;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
-    by_id: HashMap<i64, ProducerEntry>,
+    by_id: HashMap<i64, Remembered>,
     open: OpenTransactions,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Remembered {
+    entry: ProducerEntry,
+    /// Of what was written last, a marker included: behind one that began its producer's next epoch
+    /// the entry has no batches. Not kept, because it only says who is to be forgotten.
+    last_offset: i64,
 }
 
 impl Producers {
@@ -41,14 +49,19 @@ impl Producers {
             return None;
         }
         let aborted = self.open.apply(header, batch);
-        let entry = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerEntry {
-            producer_id: header.producer_id,
-            epoch: header.producer_epoch,
-            last_timestamp_ms: header.max_timestamp_ms,
-            coordinator_epoch: -1,
-            transaction_first_offset: None,
-            batches: Vec::with_capacity(BATCHES_MAX),
+        let remembered = self.by_id.entry(header.producer_id).or_insert_with(|| Remembered {
+            entry: ProducerEntry {
+                producer_id: header.producer_id,
+                epoch: header.producer_epoch,
+                last_timestamp_ms: header.max_timestamp_ms,
+                coordinator_epoch: -1,
+                transaction_first_offset: None,
+                batches: Vec::with_capacity(BATCHES_MAX),
+            },
+            last_offset: header.last_offset(),
         });
+        remembered.last_offset = header.last_offset();
+        let entry = &mut remembered.entry;
         if entry.epoch != header.producer_epoch {
             entry.epoch = header.producer_epoch;
             entry.batches.clear();
@@ -78,16 +91,16 @@ impl Producers {
 
     /// Whoever has an open transaction stays: its marker is still to come.
     fn forget_oldest(&mut self) {
-        let last = |entry: &ProducerEntry| entry.batches.last().map_or(-1, |b| b.last_offset);
-        let settled = self.by_id.values().filter(|e| e.transaction_first_offset.is_none());
-        if let Some(id) = settled.min_by_key(|entry| last(entry)).map(|e| e.producer_id) {
+        let settled = self.by_id.values().filter(|r| r.entry.transaction_first_offset.is_none());
+        let oldest = settled.min_by_key(|remembered| remembered.last_offset);
+        if let Some(id) = oldest.map(|remembered| remembered.entry.producer_id) {
             self.by_id.remove(&id);
         }
     }
 
     /// Sorted by id, so that equal tables give equal bytes and equal answers.
     pub fn entries(&self) -> Vec<ProducerEntry> {
-        let mut entries: Vec<_> = self.by_id.values().cloned().collect();
+        let mut entries: Vec<_> = self.by_id.values().map(|r| r.entry.clone()).collect();
         entries.sort_by_key(|entry| entry.producer_id);
         entries
     }
@@ -128,13 +141,19 @@ impl Producers {
             count = u32::from_le_bytes(take(bytes)?);
         }
         let mut producers = Producers::default();
+        let mut newest_offset = -1;
         for _ in 0..count {
             let entry = decode_entry(bytes, knows_transactions)?;
             if let Some(first_offset) = entry.transaction_first_offset {
                 producers.open.open(entry.producer_id, first_offset);
             }
-            producers.by_id.insert(entry.producer_id, entry);
+            let last_offset = entry.batches.last().map_or(-1, |batch| batch.last_offset);
+            newest_offset = newest_offset.max(last_offset);
+            producers.by_id.insert(entry.producer_id, Remembered { entry, last_offset });
         }
+        // Where a marker stood is not known any more: as if it had come last.
+        let marked = producers.by_id.values_mut().filter(|r| r.entry.batches.is_empty());
+        marked.for_each(|remembered| remembered.last_offset = newest_offset);
         Some(producers)
     }
 }
@@ -235,6 +254,25 @@ mod tests {
         assert_eq!((entry.coordinator_epoch, entry.transaction_first_offset), (-1, None));
         assert_eq!(entry.batches[0].last_offset, 5);
         assert_eq!(Producers::decode(&producers.encode()), Some(producers));
+    }
+
+    /// KIP-890: the marker of each transaction begins its producer's next epoch, without a batch.
+    #[test]
+    fn a_producer_between_two_transactions_is_not_the_first_to_be_forgotten() {
+        let mut producers = Producers::default();
+        apply(&mut producers, &header(100, 0, 0, 2));
+        apply(&mut producers, &header(101, 0, 0, 4));
+        let marker = Header { attributes: 0x30, ..header(9, 1, -1, 6) };
+        apply(&mut producers, &marker);
+        let mut again = Producers::decode(&producers.encode()).expect("readable");
+        for id in 102..=100 + PRODUCERS_MAX as i64 {
+            apply(&mut producers, &header(id, 0, 0, 2 * id));
+            apply(&mut again, &header(id, 0, 0, 2 * id));
+        }
+        for producers in [producers, again] {
+            let ids: Vec<i64> = producers.entries().iter().map(|e| e.producer_id).take(3).collect();
+            assert_eq!(ids, [9, 102, 103], "the two that wrote before it are gone");
+        }
     }
 
     #[test]
