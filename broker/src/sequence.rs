@@ -10,15 +10,20 @@
 //!    (KIP-890), which then begins at 0 too.
 //! 4. While a producer has a transaction open, all its batches are transactional, and it is not
 //!    forgotten, however long it is silent.
+//! 5. No more producers are remembered than the log remembers, but for those with a transaction and
+//!    a few more ([`FORGOTTEN_AT_ONCE`]). As there, those that wrote longest ago go first.
 
 use std::collections::{HashMap, VecDeque};
 
 use kafka_protocol::ResponseError;
-use odradek_log::{ProducerBatch, ProducerEntry};
+use odradek_log::{PRODUCERS_MAX, ProducerBatch, ProducerEntry};
 use odradek_protocol::batch::BatchHeader;
 
 /// Kafka's own window: a producer has at most five requests in flight.
 const BATCHES_KEPT: usize = 5;
+
+/// To find the oldest takes a look at all, under the append lock: it is done once for so many.
+const FORGOTTEN_AT_ONCE: usize = PRODUCERS_MAX / 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -42,6 +47,8 @@ pub(crate) enum Begins {
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
     entries: HashMap<i64, Entry>,
+    /// As many as there were when the oldest were last forgotten.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -95,7 +102,7 @@ impl Producers {
                 (e.producer_id, entry)
             })
             .collect();
-        Self { entries }
+        Self { entries, kept: 0 }
     }
 
     pub(crate) fn check(&self, batch: &BatchHeader, begins: Begins) -> Verdict {
@@ -157,6 +164,20 @@ impl Producers {
         base_offset: i64,
         now_ms: i64,
     ) {
+        self.remember(batch, coordinator_epoch, base_offset, now_ms);
+        // Not only beyond the bound: those with transactions may be more than it alone.
+        if self.entries.len() >= self.kept.max(PRODUCERS_MAX) + FORGOTTEN_AT_ONCE {
+            self.forget_oldest();
+        }
+    }
+
+    fn remember(
+        &mut self,
+        batch: &BatchHeader,
+        coordinator_epoch: i32,
+        base_offset: i64,
+        now_ms: i64,
+    ) {
         let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry {
             epoch: batch.producer_epoch,
             last_append_ms: now_ms,
@@ -188,6 +209,20 @@ impl Producers {
             base_offset,
             last_offset: base_offset + i64::from(batch.last_offset_delta),
         });
+    }
+
+    /// So many that those which stay are within the bound. Whoever has a transaction open stays.
+    fn forget_oldest(&mut self) {
+        let settled = self.entries.iter().filter(|(_, e)| e.transaction_first_offset.is_none());
+        let mut settled: Vec<_> = settled.map(|(id, e)| (e.last_append_ms, *id)).collect();
+        let beyond = self.entries.len().saturating_sub(PRODUCERS_MAX).min(settled.len());
+        if beyond < settled.len() {
+            settled.select_nth_unstable(beyond);
+        }
+        for (_, id) in &settled[..beyond] {
+            self.entries.remove(id);
+        }
+        self.kept = self.entries.len();
     }
 
     /// Forgets producers that have been silent since `before_ms` (`producer.id.expiration.ms`).
@@ -286,6 +321,38 @@ mod tests {
         let refused = Verdict::Refused(ResponseError::OutOfOrderSequenceNumber);
         assert_eq!(producers.check(&batch(0, 4, 1), Begins::AtZero), refused);
         assert_eq!(producers.check(&batch(0, 0, 1), Begins::AtZero), Verdict::New);
+    }
+
+    #[test]
+    fn the_producers_that_wrote_longest_ago_are_forgotten_but_none_with_a_transaction() {
+        let mut producers = Producers::default();
+        let most = i64::try_from(PRODUCERS_MAX + FORGOTTEN_AT_ONCE).unwrap();
+        // One producer a millisecond; the first has a transaction open, the second writes again.
+        let from = |producer_id| BatchHeader { producer_id, ..batch(0, 0, 1) };
+        producers.appended(&BatchHeader { attributes: TRANSACTIONAL, ..from(0) }, -1, 0, 0);
+        for id in 1..most - 1 {
+            producers.appended(&from(id), -1, id, id);
+        }
+        producers.appended(&BatchHeader { base_sequence: 1, ..from(1) }, -1, most, most);
+        assert_eq!(producers.states().len(), PRODUCERS_MAX + FORGOTTEN_AT_ONCE - 1);
+        producers.appended(&from(most), -1, most + 1, most + 1);
+        let ids: Vec<i64> = producers.states().iter().map(|state| state.producer_id).collect();
+        assert_eq!(ids.len(), PRODUCERS_MAX);
+        let gone = i64::try_from(FORGOTTEN_AT_ONCE).unwrap();
+        assert_eq!(ids[..4], [0, 1, gone + 2, gone + 3]);
+        assert_eq!(ids.last(), Some(&most));
+    }
+
+    #[test]
+    fn producers_with_transactions_alone_may_be_more_and_cost_no_look_at_all_each() {
+        let mut producers = Producers::default();
+        let most = i64::try_from(PRODUCERS_MAX + FORGOTTEN_AT_ONCE).unwrap();
+        for producer_id in 0..most + 1 {
+            let begins = BatchHeader { attributes: TRANSACTIONAL, producer_id, ..batch(0, 0, 1) };
+            producers.appended(&begins, -1, producer_id, 0);
+        }
+        assert_eq!(producers.states().len(), PRODUCERS_MAX + FORGOTTEN_AT_ONCE + 1);
+        assert_eq!(producers.kept, PRODUCERS_MAX + FORGOTTEN_AT_ONCE, "not looked through again");
     }
 
     #[test]

@@ -74,5 +74,6 @@ mod wire;
 
 pub use disk::{CrashMode, Disk, DiskEntry, DiskFile, MemoryDisk, RealDisk};
 pub use log::Log;
+pub use producers::PRODUCERS_MAX;
 pub use types::*;
 pub use view::{MemoryViews, SledViews, View, ViewError, Views};
