@@ -253,8 +253,7 @@ async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
     core.transactions.start();
     let topics = core.clone();
     // A crash between a topic's deletion and that of its offsets leaves offsets behind.
-    let kept = core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
-    kept.map_err(|e| OpenError(format!("the groups' offsets: {e}")))?;
+    core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
     Ok(core)
 }
 

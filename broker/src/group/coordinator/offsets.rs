@@ -221,11 +221,9 @@ impl GroupCoordinator {
     }
 
     /// Drops the offsets on topics that do not exist, for the start after a crash between the
-    /// deletion of a topic and `topic_deleted`.
-    pub(crate) async fn retain_topics(
-        self: &Arc<Self>,
-        exists: impl Fn(&str) -> bool,
-    ) -> Result<(), ResponseError> {
+    /// deletion of a topic and `topic_deleted`. What cannot be dropped from a full disk, from which
+    /// topics can only be deleted once the broker runs, is forgotten; the next start tries again.
+    pub(crate) async fn retain_topics(self: &Arc<Self>, exists: impl Fn(&str) -> bool) {
         let mut waiting = Vec::new();
         {
             let mut state = self.lock();
@@ -238,7 +236,19 @@ impl GroupCoordinator {
                 }
             }
         }
-        wait_for_all(waiting).await
+        let Err(error) = wait_for_all(waiting).await else { return };
+        warn!(
+            ?error,
+            "offsets on topics that are gone could not be dropped; they are hidden, and dropped at \
+             the next start"
+        );
+        let mut state = self.lock();
+        for slot in state.groups.values_mut() {
+            slot.offsets.retain(|(topic, _), _| exists(topic));
+        }
+        let blank = state.groups.iter().filter(|(_, slot)| slot.is_blank());
+        let blank: Vec<String> = blank.map(|(group, _)| group.clone()).collect();
+        blank.iter().for_each(|group| state.forget(group));
     }
 
     pub(super) fn drop_later(
@@ -337,11 +347,13 @@ fn lines<'a>(group: &'a str, slot: &'a Slot) -> impl Iterator<Item = OffsetLine>
     })
 }
 
+/// All come to their end, whatever the others say; the first error counts.
 async fn wait_for_all(waiting: Vec<Done>) -> Result<(), ResponseError> {
+    let mut result = Ok(());
     for done in waiting {
-        wait_for(done).await?;
+        result = result.and(wait_for(done).await);
     }
-    Ok(())
+    result
 }
 
 pub(super) async fn wait_for(done: Done) -> Result<(), ResponseError> {
