@@ -22,15 +22,15 @@ pub(crate) enum RecordError {
 pub(super) type Parsed<T> = Result<T, RecordError>;
 
 pub(super) fn put_text(out: &mut BytesMut, text: &str) {
-    let bytes = cut_to_text_max(text).as_bytes();
+    let bytes = cut_to(text, i16::MAX as usize).as_bytes();
     out.put_i16(i16::try_from(bytes.len()).expect("cut to the longest text of the format"));
     out.put_slice(bytes);
 }
 
 /// Texts of this format have a length of 15 bits, as they had in every request that brings them; a
 /// longer one can only come from the in-process client, and is cut at a character.
-pub(super) fn cut_to_text_max(text: &str) -> &str {
-    let mut end = text.len().min(i16::MAX as usize);
+pub(super) fn cut_to(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

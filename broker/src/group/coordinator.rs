@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::codec::RecordError;
+use super::codec::{RecordError, cut_to};
 use super::consumer::{self, TopicSource};
 use super::exchange::{
     Caller, CommittedOffset, ConsumerDescription, Description, GroupKind, GroupLine, Join,
@@ -31,7 +31,7 @@ use super::exchange::{
 };
 use super::machine::{Group, Ticket};
 use super::records::{self, Key};
-use super::{GROUPS_MAX, GroupSettings};
+use super::{GROUPS_MAX, GroupSettings, MEMBER_NAME_BYTES_MAX};
 use crate::clock::{Clock, Now};
 use kinds::Kind;
 use routes::Asked;
@@ -210,6 +210,7 @@ impl GroupCoordinator {
         // A member that knows its id knows a group: only a new member may create one.
         let creates = join.member_id == NO_MEMBER_ID;
         let name = join.instance_id.as_deref().unwrap_or(&join.client_id);
+        let name = cut_to(name, MEMBER_NAME_BYTES_MAX);
         let fresh_member_id = format!("{name}-{}", Uuid::new_v4());
         let asked = Asked::Join(Box::new(join), fresh_member_id);
         match self.ask(group, creates, asked).await {

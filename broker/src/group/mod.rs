@@ -70,5 +70,8 @@ impl Default for GroupSettings {
 /// costs about a kilobyte, and whoever asks for member ids in a loop must meet a bound.
 pub(crate) const MEMBERS_MAX: usize = 10_000;
 
+/// What a client calls itself, as a part of the member ids that are made for it.
+pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 255;
+
 /// Groups in all. An empty one costs about half a kilobyte.
 pub(crate) const GROUPS_MAX: usize = 100_000;

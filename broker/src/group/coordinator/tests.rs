@@ -321,6 +321,18 @@ async fn joins_that_cannot_be_are_refused_and_leave_no_group_behind() {
 }
 
 #[tokio::test]
+async fn a_member_id_begins_with_no_more_than_255_bytes_of_the_clients_name() {
+    let world = World::new(TestLog::open());
+    // Two bytes each: the 128th would end at 256.
+    let client_id = "\u{e9}".repeat(16_000);
+    let joined = world.groups.join("g", Join { client_id, ..join() }).await;
+    assert_eq!(joined.error, Some(ResponseError::MemberIdRequired));
+    let (name, id) = joined.member_id.split_at(254);
+    assert_eq!(name, "\u{e9}".repeat(127));
+    assert_eq!((id.len(), id.starts_with('-')), (37, true), "a hyphen and a UUID");
+}
+
+#[tokio::test]
 async fn a_start_on_a_full_disk_hides_offsets_of_topics_that_are_gone() {
     let world = World::new(TestLog::open());
     for (group, topic) in [("f", "gone"), ("g", "gone"), ("g", "t")] {

@@ -18,7 +18,7 @@ impl Group {
         let size_max = self.settings.size_max.min(MEMBERS_MAX);
         let known = self.members.get(id);
         match self.state {
-            State::Empty | State::Dead => self.pending_joins.len() < MEMBERS_MAX,
+            State::Empty | State::Dead => true,
             // Those who wait are counted, not those who are members: if the bound was lowered, the
             // last to rejoin are turned away.
             State::PreparingRebalance => {
@@ -103,6 +103,12 @@ impl Step<'_> {
         match known.cloned() {
             Some(old_member_id) => self.replace(waiter, join, old_member_id, fresh_member_id),
             None if join.instance_id.is_none() && join.member_id_required => {
+                // Whatever the group does: an id that was given out is remembered until it is
+                // used, or its session ends.
+                if self.group.pending_joins.len() >= MEMBERS_MAX {
+                    let error = ResponseError::GroupMaxSizeReached;
+                    return self.refuse_join(waiter, NO_MEMBER_ID, error);
+                }
                 let timeout_ms = i64::from(join.session_timeout_ms);
                 let due_ms = self.now.monotonic_ms + timeout_ms;
                 self.group.pending_joins.insert(fresh_member_id.clone(), due_ms);

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use super::super::MEMBERS_MAX;
 use super::super::exchange::{JoinReply, SyncReply};
 use super::super::words::{Words, leave_text, outcome};
 use super::*;
@@ -270,6 +271,26 @@ fn record_text(record: &GroupMetadata) -> String {
         record.leader.as_deref().unwrap_or("-"),
         members.join(" "),
     )
+}
+
+#[test]
+fn ids_that_were_given_out_are_bounded_whatever_the_group_does() {
+    let mut stable = Run::new();
+    stable.say("join - client=a version=3");
+    stable.say("sync a-1 generation=1 gives=a-1:A");
+    stable.say("written");
+    for (mut run, state) in [(Run::new(), State::Empty), (stable, State::Stable)] {
+        for index in 0..MEMBERS_MAX {
+            run.group.pending_joins.insert(format!("b-{index}"), 10_000);
+        }
+        assert_eq!(run.group.state, state);
+        let refused = run.say("join - client=c version=4");
+        assert!(refused.contains("GROUP_MAX_SIZE_REACHED"), "{state:?}");
+        assert_eq!(run.group.pending_joins.len(), MEMBERS_MAX);
+        // Whoever comes back with its id takes no more room.
+        run.say("join b-0 client=b");
+        assert!(run.group.members.contains_key("b-0"), "{state:?}");
+    }
 }
 
 #[test]
