@@ -6,6 +6,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
+use super::TEXT_BYTES_MAX;
+
 /// Why the bytes are not a record of this format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -22,13 +24,13 @@ pub(crate) enum RecordError {
 pub(super) type Parsed<T> = Result<T, RecordError>;
 
 pub(super) fn put_text(out: &mut BytesMut, text: &str) {
-    let bytes = cut_to(text, i16::MAX as usize).as_bytes();
+    let bytes = cut_to(text, TEXT_BYTES_MAX).as_bytes();
     out.put_i16(i16::try_from(bytes.len()).expect("cut to the longest text of the format"));
     out.put_slice(bytes);
 }
 
-/// Texts of this format have a length of 15 bits, as they had in every request that brings them; a
-/// longer one can only come from the in-process client, and is cut at a character.
+/// Cuts at a character. Requests with texts too long for this format are refused where they come
+/// in; so what is cut in a record can only come from this process itself.
 pub(super) fn cut_to(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

@@ -31,7 +31,7 @@ use super::exchange::{
 };
 use super::machine::{Group, Ticket};
 use super::records::{self, Key};
-use super::{GROUPS_MAX, GroupSettings, MEMBER_NAME_BYTES_MAX};
+use super::{GROUPS_MAX, GroupSettings, MEMBER_NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::clock::{Clock, Now};
 use kinds::Kind;
 use routes::Asked;
@@ -48,9 +48,6 @@ pub(crate) trait OffsetsLog: Send + std::marker::Sync {
         records: Vec<(Bytes, Option<Bytes>)>,
     ) -> Result<(), ResponseError>;
 }
-
-/// The longest group id: texts of `__consumer_offsets` have a length of 15 bits.
-const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
 
 pub(crate) type Place = (String, i32);
 
@@ -201,8 +198,11 @@ impl GroupCoordinator {
         if self.is_share_group(group) {
             return JoinReply::refused(NO_MEMBER_ID, ResponseError::InconsistentGroupProtocol);
         }
-        if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
+        if group.is_empty() || group.len() > TEXT_BYTES_MAX {
             return refused(ResponseError::InvalidGroupId);
+        }
+        if join.has_text_beyond(TEXT_BYTES_MAX) {
+            return refused(ResponseError::InvalidRequest);
         }
         if !sessions.contains(&join.session_timeout_ms) {
             return refused(ResponseError::InvalidSessionTimeout);
@@ -289,7 +289,7 @@ impl GroupCoordinator {
         heartbeat: MemberHeartbeat,
         sees: &(dyn Fn(&str) -> bool + Send + std::marker::Sync),
     ) -> Result<MemberReply, Refusal> {
-        if group.len() > GROUP_ID_BYTES_MAX {
+        if group.len() > TEXT_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId.into());
         }
         if let Some(assignor) = &heartbeat.assignor {

@@ -56,6 +56,16 @@ pub(crate) struct Join {
     pub reason: Option<String>,
 }
 
+impl Join {
+    /// Whether a text that becomes a part of records is longer than this. The client's name has a
+    /// length of 15 bits in every request.
+    pub(crate) fn has_text_beyond(&self, bytes_max: usize) -> bool {
+        let protocols = self.protocols.iter().map(|offered| &offered.name);
+        let texts = [&self.member_id, &self.protocol_type].into_iter();
+        texts.chain(&self.instance_id).chain(protocols).any(|text| text.len() > bytes_max)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JoinedMember {
     pub member_id: String,

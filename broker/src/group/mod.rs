@@ -70,6 +70,9 @@ impl Default for GroupSettings {
 /// costs about a kilobyte, and whoever asks for member ids in a loop must meet a bound.
 pub(crate) const MEMBERS_MAX: usize = 10_000;
 
+/// Texts of `__consumer_offsets` have a length of 15 bits.
+pub(crate) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// What a client calls itself, as a part of the member ids that are made for it.
 pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 255;
 

@@ -24,6 +24,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
 use crate::dispatch::Close;
+use crate::group::TEXT_BYTES_MAX;
 use crate::group::exchange::{
     self, JOINS, LEAVES, LEAVES_FOR_NOW, MemberHeartbeat, MemberReply, Refusal,
 };
@@ -31,9 +32,6 @@ use crate::handlers::Context;
 
 const OWN_MEMBER_ID_SINCE: i16 = 1;
 const NOT_SAID: i32 = -1;
-
-/// Texts of records have a length of 15 bits, and these are parts of records' keys.
-const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 
 pub(crate) async fn handle(
     context: &Context,
@@ -82,6 +80,7 @@ fn check(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(), Re
     if blank_if_there(&request.rack_id) {
         return invalid("RackId can't be empty.");
     }
+    // Parts of records' keys.
     let instance_bytes = request.instance_id.as_ref().map_or(0, |id| id.len());
     if request.member_id.len().max(instance_bytes) > TEXT_BYTES_MAX {
         return invalid("MemberId and InstanceId can't be longer than 32767 bytes.");

@@ -3,6 +3,7 @@
 //! - The reply comes when the rebalance is over: when all members have joined, or when the longest
 //!   rebalance timeout among them has run out.
 //! - Needs Read on the group.
+//! - A text of more than 32767 bytes, for which records have no room, is INVALID_REQUEST.
 //! - In a group of the consumer protocol the member is taken in at once, and never leads: the
 //!   broker assigns. One that is empty becomes a classic group by this.
 //! - v0 has no rebalance timeout: the session timeout counts. v1 (KIP-62) has one. v4 (KIP-394): a

@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::super::exchange::{Caller, Commit, CommittedOffset, NewOffset};
-use super::super::{GROUPS_MAX, machine, records};
+use super::super::{GROUPS_MAX, TEXT_BYTES_MAX, machine, records};
 use super::writes::{Doomed, Write, offset_key};
-use super::{GROUP_ID_BYTES_MAX, GroupCoordinator, Place, Slot};
+use super::{GroupCoordinator, Place, Slot};
 
 /// A committed offset with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl GroupCoordinator {
         commit: Commit,
     ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
         // The empty name is allowed: very old consumers committed under it (KIP-289).
-        if group.len() > GROUP_ID_BYTES_MAX {
+        if group.len() > TEXT_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId);
         }
         let mut results = Vec::with_capacity(commit.offsets.len());
@@ -95,9 +95,10 @@ impl GroupCoordinator {
         }
     }
 
-    /// Kafka's key says bytes, and Kafka counts UTF-16 units; bytes are what is kept.
+    /// Kafka's key says bytes, and Kafka counts UTF-16 units; bytes are what is kept. No more than
+    /// a record holds, whatever is configured.
     pub(crate) fn is_metadata_too_large(&self, metadata: &str) -> bool {
-        metadata.len() > self.settings.offset_metadata_bytes_max
+        metadata.len() > self.settings.offset_metadata_bytes_max.min(TEXT_BYTES_MAX)
     }
 
     /// The committed offset of one partition.
@@ -189,7 +190,7 @@ impl GroupCoordinator {
         caller: &Caller,
         places: &[(Uuid, i32)],
     ) -> Result<(), ResponseError> {
-        if group.is_empty() || group.len() > GROUP_ID_BYTES_MAX {
+        if group.is_empty() || group.len() > TEXT_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId);
         }
         let state = self.lock();

@@ -313,6 +313,13 @@ async fn joins_that_cannot_be_are_refused_and_leave_no_group_behind() {
             ResponseError::InvalidSessionTimeout,
         ),
         ("g", Join { protocols: Vec::new(), ..join() }, ResponseError::InconsistentGroupProtocol),
+        // As ConsumerGroupHeartbeat: no record has room for them.
+        (
+            "g",
+            Join { instance_id: Some("i".repeat(32_768)), ..join() },
+            ResponseError::InvalidRequest,
+        ),
+        ("g", Join { protocol_type: "p".repeat(32_768), ..join() }, ResponseError::InvalidRequest),
     ];
     for (group, join, expected) in cases {
         assert_eq!(world.groups.join(group, join).await.error, Some(expected));
