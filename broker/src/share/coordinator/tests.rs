@@ -364,3 +364,16 @@ async fn whoever_waits_when_the_log_ends_hears_of_it() {
     assert_eq!(closed.0, ResponseError::CoordinatorNotAvailable);
     assert!(matches!(world.claim(), Claimed::Unknown));
 }
+
+#[tokio::test]
+async fn whoever_comes_after_the_end_is_answered() {
+    let world = World::new();
+    world.beat("g", "a", 0).await.unwrap();
+    let Claimed::ToBegin(claim) = world.claim() else { panic!("nobody has read yet") };
+    world.share.close();
+    let gone = std::task::Poll::Ready(Err(ResponseError::CoordinatorNotAvailable));
+    let mut begun = Box::pin(world.share.begin(&claim, 0));
+    assert_eq!(futures::poll!(&mut begun), gone);
+    let mut deleted = Box::pin(world.share.topic_deleted(&[PLACE]));
+    assert_eq!(futures::poll!(&mut deleted), gone);
+}

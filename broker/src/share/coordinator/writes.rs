@@ -30,15 +30,18 @@ enum Written {
 }
 
 impl ShareCoordinator {
-    /// Resolves when everything that is decided by now is durable.
+    /// Resolves when everything that is decided by now is durable. After the end, at once: the
+    /// sender goes, because nobody would come any more to answer it.
     pub(super) fn when_durable(
         self: &Arc<Self>,
         state: &mut State,
     ) -> oneshot::Receiver<Result<(), ResponseError>> {
         let (sender, receiver) = oneshot::channel();
         let change = state.next_change();
-        state.waiting.push_back((change, sender));
-        self.begin_writing(state);
+        if !state.closed {
+            state.waiting.push_back((change, sender));
+            self.begin_writing(state);
+        }
         receiver
     }
 
