@@ -191,6 +191,13 @@ impl Partition {
         Ok(Appended::Queued { base_offset, done })
     }
 
+    /// As on a full disk, for good: appends are refused.
+    #[cfg(test)]
+    pub(crate) fn refuse_appends(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.ahead.store(true, Ordering::Release);
+    }
+
     /// The producers that are remembered.
     pub(crate) fn producers(self: &Arc<Self>) -> Vec<ProducerState> {
         self.lock().appending.producers.states()

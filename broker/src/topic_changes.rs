@@ -196,11 +196,49 @@ async fn delete_now(core: &Arc<Core>, name: &str) -> Result<(), Refusal> {
     });
     removed.await.map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?;
     // The offsets of a topic that is gone would be taken for those of a new one of its name.
-    core.groups.topic_deleted(name).await.map_err(storage)?;
+    let groups = core.groups.topic_deleted(name).await;
     let ids: Vec<_> = topic.partitions.iter().map(|partition| partition.id).collect();
-    core.share.topic_deleted(&ids).await.map_err(storage)?;
+    let share = core.share.topic_deleted(&ids).await;
     for partition in &topic.partitions {
         partition.wake_all();
     }
-    Ok(())
+    // The topic is gone whatever they say, and nobody deletes it again: all of it is done first.
+    groups.and(share).map_err(storage)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::Config;
+    use crate::group::exchange::{Caller, Commit, NewOffset};
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_deleted_topic_hears_of_it_even_if_offsets_on_it_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open_offline(Config::demo(folder.path(), 0, 0)).await.unwrap();
+        let core = broker.core();
+        let wanted = Wanted { name: "t".to_owned(), partitions: None, configs: BTreeMap::new() };
+        let topic = create(&core, &wanted).await.unwrap();
+        let offset = NewOffset {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: 0,
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        let caller = Caller { generation: -1, ..Caller::default() };
+        let commit = Commit { caller, offsets: vec![offset], ..Commit::default() };
+        assert_eq!(core.groups.commit("g", commit).await, Ok(vec![Ok(())]));
+        let waiter = Arc::new(Notify::new());
+        topic.partitions[0].wake_on_progress(&waiter);
+        core.topics.by_name(OFFSETS_TOPIC).unwrap().partitions[0].refuse_appends();
+        let (error, _) = delete(&core, "t").await.unwrap_err();
+        assert_eq!(error, ResponseError::KafkaStorageError);
+        tokio::time::timeout(Duration::from_secs(20), waiter.notified()).await.expect("woken");
+    }
 }
