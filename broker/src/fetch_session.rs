@@ -3,6 +3,9 @@
 //!
 //! While a request is being answered its session belongs to that request; if the connection goes
 //! meanwhile, the session goes with it, and the client begins a new one.
+//!
+//! Partitions need not exist to be wanted, so their number in a session has a bound: no session is
+//! made for more than a broker can have, and one that grows beyond that ends.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -125,16 +128,18 @@ impl FetchSessions {
         let (id, epoch) = (request.session_id, request.session_epoch);
         let by_id = version >= 13;
         if version < 7 || epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
+            let wanted = named(request);
             let mut sessions = lock(&self.sessions);
             sessions.remove(&id);
+            let is_small = wanted.len() <= limits::PARTITIONS_MAX;
             let kind = match epoch {
-                INITIAL_EPOCH if version >= 7 => match free_id(&mut sessions) {
+                INITIAL_EPOCH if version >= 7 && is_small => match free_id(&mut sessions) {
                     Some(id) => Kind::New { id },
                     None => Kind::Sessionless,
                 },
                 _ => Kind::Sessionless,
             };
-            return Ok(Opened { wanted: named(request), by_id, kind });
+            return Ok(Opened { wanted, by_id, kind });
         }
         let mut sessions = lock(&self.sessions);
         let Some(mut session) = sessions.remove(&id) else {
@@ -151,6 +156,10 @@ impl FetchSessions {
         drop(sessions);
         if !request.topics.is_empty() || !request.forgotten_topics_data.is_empty() {
             change(&mut session.wanted, request);
+        }
+        if session.wanted.len() > limits::PARTITIONS_MAX {
+            // The session is gone: the client begins anew, with all that it wants.
+            return Err(ResponseError::FetchSessionIdNotFound);
         }
         Ok(Opened { wanted: session.wanted, by_id, kind: Kind::Incremental { id, epoch } })
     }
@@ -246,5 +255,35 @@ fn free_id(sessions: &mut HashMap<i32, Session>) -> Option<i32> {
         if !sessions.contains_key(&id) {
             return Some(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: i32, epoch: i32, partitions: std::ops::Range<usize>) -> FetchRequest {
+        let partitions = partitions.map(|index| {
+            FetchPartition::default().with_partition(i32::try_from(index).expect("small"))
+        });
+        let topic = FetchTopic::default().with_partitions(partitions.collect());
+        let request = FetchRequest::default().with_session_id(id).with_session_epoch(epoch);
+        request.with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_session_has_no_more_partitions_than_a_broker() {
+        const MOST: usize = limits::PARTITIONS_MAX;
+        let sessions = FetchSessions::default();
+        let beyond = sessions.open(&request(0, INITIAL_EPOCH, 0..MOST + 1), 17).unwrap();
+        assert_eq!((beyond.kind, beyond.wanted.len()), (Kind::Sessionless, MOST + 1));
+        let opened = sessions.open(&request(0, INITIAL_EPOCH, 0..MOST), 17).unwrap();
+        let Kind::New { id } = opened.kind else { panic!("{:?}", opened.kind) };
+        sessions.close(opened, Vec::new());
+        let again = sessions.open(&request(id, 1, 0..MOST), 17).unwrap();
+        sessions.throttled(again);
+        let gone = Some(ResponseError::FetchSessionIdNotFound);
+        assert_eq!(sessions.open(&request(id, 2, MOST..MOST + 1), 17).err(), gone);
+        assert!(lock(&sessions.sessions).is_empty());
     }
 }
