@@ -142,7 +142,7 @@ def results_name(full, protocol):
     return f"librdkafka-{'full' if full else 'quick'}-{protocol}"
 
 
-def properties(scenario):
+def properties(scenario, _):
     """What the suite expects of a broker: README.md and scenarios/*.json of its tests folder."""
     return {
         "num.partitions": "4",

@@ -20,6 +20,7 @@ SOME = (
     " test_idempotent_producer_max_in_flight test_kafka_consumer__offset_commit_resume"
     " test_kafka_consumer_offsets_for_time test_list_config_resources"
     " test_transactional_producer_messages test_transactional_producer_offsets"
+    " test_produce_and_consume test_ssl_handshake"
 )
 
 
@@ -32,7 +33,9 @@ def chosen():
 
 @pytest.fixture(scope="module")
 def broker(folders):
-    with Broker(folder=folders(), properties=kafka_python.properties("default")) as broker:
+    folder = folders()
+    properties = kafka_python.properties("default", folder)
+    with Broker(folder=folder, properties=properties) as broker:
         yield broker
 
 

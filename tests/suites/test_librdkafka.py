@@ -53,8 +53,9 @@ def broker_of(folders):
 
     def of(scenario):
         if scenario not in brokers:
-            properties = librdkafka.properties(scenario)
-            brokers[scenario] = Broker(folder=folders(), properties=properties).start()
+            folder = folders()
+            properties = librdkafka.properties(scenario, folder)
+            brokers[scenario] = Broker(folder=folder, properties=properties).start()
         return brokers[scenario]
 
     yield of
