@@ -217,6 +217,28 @@ def test_configurations_of_brokers_are_set_for_one_and_for_all(run, topic):
     assert "InvalidRequestException: Cannot update these configs dynamically: [log.dirs]" in fixed
 
 
+def test_levels_of_loggers_are_changed_while_the_broker_runs(run):
+    one = ("--entity-type", "broker-loggers", "--entity-name", "1")
+
+    def level():
+        text = run("configs", "--describe", *one)
+        assert text.splitlines()[0] == "Dynamic configs for broker-logger 1 are:"
+        return described(text)["root"][0]
+
+    before = level()
+    for wanted in ("ERROR", before):
+        changed = run("configs", "--alter", *one, "--add-config", f"root={wanted}")
+        assert changed == "Completed updating config for broker-logger 1."
+        assert level() == wanted
+    shouted = run("configs", "--alter", *one, "--add-config", "root=SHOUTING", check=False)
+    assert "InvalidConfigurationException" in shouted or "InvalidRequestException" in shouted
+    taken = run("configs", "--alter", *one, "--delete-config", "root", check=False)
+    assert "InvalidRequestException" in taken
+    nobody = run("configs", "--alter", *one, "--add-config", "no.such=INFO", check=False)
+    assert "Invalid broker logger(s): no.such" in nobody
+    assert level() == before
+
+
 def test_configurations_of_groups_are_set_and_taken_back(run):
     group = f"group-{uuid.uuid4().hex[:8]}"
     of = ("--entity-type", "groups", "--entity-name", group)
