@@ -5,9 +5,12 @@ What is expected is what Apache Kafka does: all but the marked tests run against
 """
 
 import datetime
+import os
+import random
 import re
 import subprocess
 import threading
+import time
 import uuid
 from queue import Queue
 
@@ -438,3 +441,66 @@ def test_the_tool_deletes_offsets_and_groups(broker, members, name, protocol):
     assert [row[2] for row in offsets] == ["1"]
     assert "successful" in groups(broker, "--delete", "--group", name)
     assert name not in groups(broker, "--list").split()
+
+
+@pytest.mark.odradek_only
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_kill_9_while_members_come_and_go_loses_no_record(make_broker, protocol):
+    chance = random.Random(848)
+    broker = make_broker(properties=PROPERTIES).start()
+    create(broker, "killed", 6)
+    seen, errors = set(), []
+    sent = 0
+    settings = {"group.protocol": protocol, "enable.auto.commit": True,
+                "auto.commit.interval.ms": 500, "reconnect.backoff.max.ms": 300,
+                "retry.backoff.max.ms": 300}
+    if protocol == "classic":
+        settings["session.timeout.ms"] = 6000
+    load = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 60000,
+                     "reconnect.backoff.max.ms": 300})
+
+    class Member(threading.Thread):
+        """Reads and commits until it is told to leave."""
+
+        def __init__(self):
+            super().__init__()
+            self.leave = threading.Event()
+            self.consumer = librdkafka(broker, "killed", **settings)
+            self.consumer.subscribe(["killed"])
+
+        def run(self):
+            while not self.leave.is_set():
+                for message in self.consumer.consume(200, timeout=0.2):
+                    if message.error() is None:
+                        seen.add(int(message.value()))
+                    elif message.error().fatal():
+                        errors.append(message.error())
+            self.consumer.close()
+
+    present = [Member() for _ in range(2)]
+    for member in present:
+        member.start()
+    try:
+        for _ in range(30 if os.environ.get("ODRADEK_TEST_FULL") else 4):
+            # One comes or goes, so that the kill finds the group in the middle of a rebalance.
+            if len(present) == 1 or len(present) < 4 and chance.random() < 0.5:
+                present.append(Member())
+                present[-1].start()
+            else:
+                present.pop(0).leave.set()
+            for number in range(sent, sent + 300):
+                load.produce("killed", b"%d" % number, partition=number % 6)
+            assert load.flush(60) == 0
+            sent += 300
+            time.sleep(chance.random() * 1.5)  # where in its work the kill finds the group
+            broker.kill()
+            broker.start()
+        wait_for(f"{sent} records to be read", lambda: len(seen) == sent, 90)
+        wait_for("the group to be stable",
+                 lambda: state(broker, "killed") == ("Stable", len(present)), 60)
+    finally:
+        for member in present:
+            member.leave.set()
+        for member in present:
+            member.join()
+    assert errors == []
