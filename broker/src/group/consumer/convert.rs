@@ -202,7 +202,12 @@ impl Step<'_> {
         let members = image.members().iter().filter(|(id, _)| stays(id));
         let members = members.filter_map(|(id, member)| {
             let classic = member.classic.as_ref()?;
-            let target = by_name(&image.target(id), self.world.topics);
+            // Who is to join anew reads what it has until it does, and a new upgrade may come first.
+            let reads = match rebalance {
+                Some(_) => image.current(id).held(),
+                None => Assignment::clone(&image.target(id)),
+            };
+            let reads = by_name(&reads, self.world.topics);
             let metadata = classic.protocols.first().map(|it| &it.metadata);
             let said = metadata.and_then(|it| protocol::parse_subscription(it).ok());
             Some(ClassicMember {
@@ -213,7 +218,7 @@ impl Step<'_> {
                 rebalance_timeout_ms: member.rebalance_timeout_ms,
                 session_timeout_ms: classic.session_timeout_ms,
                 protocols: classic.protocols.clone(),
-                assignment: protocol::assignment(&target, said.map_or(0, |said| said.version)),
+                assignment: protocol::assignment(&reads, said.map_or(0, |said| said.version)),
             })
         });
         let seed = ClassicSeed { generation: image.epoch(), members: members.collect(), rebalance };

@@ -80,6 +80,15 @@ impl Current {
         self.state == MemberState::Stable && self.epoch == target_epoch
     }
 
+    /// All that it may still read.
+    pub(super) fn held(&self) -> Assignment {
+        let mut held = Assignment::clone(&self.assigned);
+        for (topic, partitions) in self.revoking.iter() {
+            held.entry(*topic).or_default().extend(partitions);
+        }
+        held
+    }
+
     /// Since when these are the member's, if what it does not have yet becomes so in `epoch`.
     pub(super) fn since_of(&self, owned: [&Assignment; 2], epoch: i32) -> Arc<Since> {
         let known = |place| (place, self.since.get(&place).copied().unwrap_or(epoch));

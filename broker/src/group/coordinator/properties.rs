@@ -419,6 +419,13 @@ impl World {
     /// Nothing disturbs any more.
     async fn end(&mut self) {
         self.log.fail_with(None);
+        // That a topic has grown a classic group is told by its members: they look, and join anew.
+        for it in self.clients.iter_mut().filter(|it| it.classic && it.next == Next::Beat) {
+            if it.asked.is_none() {
+                it.owned.clear();
+                it.next = Next::Join;
+            }
+        }
         for _ in 0..80 {
             for client in 0..CLIENTS {
                 self.act(Act::Go { client, lost: false }).await;

@@ -122,6 +122,12 @@ impl Group {
 
 impl Step<'_> {
     pub(super) fn interrupted(&mut self, why: &str) {
+        // Nobody waits in a request any more, which would keep it in the group without a session.
+        for member in self.group.members.values_mut() {
+            member.is_new = false;
+            let timeout_ms = i64::from(member.session_timeout_ms);
+            member.session_due_ms = Some(self.now.monotonic_ms + timeout_ms);
+        }
         match self.group.state {
             State::CompletingRebalance | State::Stable => self.prepare_rebalance(why),
             State::Empty | State::Dead | State::PreparingRebalance => {}
