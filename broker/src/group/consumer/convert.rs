@@ -202,7 +202,7 @@ impl Step<'_> {
         let members = image.members().iter().filter(|(id, _)| stays(id));
         let members = members.filter_map(|(id, member)| {
             let classic = member.classic.as_ref()?;
-            // Who is to join anew reads what it has until it does, and a new upgrade may come first.
+            // Who is to join anew reads what it has until it does; an upgrade may come before that.
             let reads = match rebalance {
                 Some(_) => image.current(id).held(),
                 None => Assignment::clone(&image.target(id)),
