@@ -183,7 +183,8 @@ const DATA: &[Key] = &[
     )
     .long(
         "sync: producers are answered after the disk has it; it survives a power cut. \
-               interval: answered before; a power cut may take up to log.flush.interval.ms.",
+               interval: answered before; a power cut may take up to log.flush.interval.ms, and \
+               consumers that had read it are not told.",
     )
     .default("sync")
     .differs("interval", "a home server has no second replica that would save the record"),
