@@ -254,6 +254,7 @@ fn with_levels(core: &Core, levels: Levels) -> Result<Config, Refusal> {
 fn put_config(core: &Arc<Core>, config: Config) {
     core.configs.set_current(config);
     let config = core.config();
+    core.log.set_compaction(config.compaction);
     for topic in core.topics.all() {
         match config.topic_settings(&topic.configs) {
             Ok(settings) if settings == topic.settings => {}

@@ -168,6 +168,7 @@ impl Core {
         let mut restored = Restored::read(records)?;
         let configs = Arc::new(Configs::new(config, std::mem::take(&mut restored.configs)));
         let opening = Opening { config: configs.current(), ..opening };
+        opening.log.set_compaction(opening.config.compaction);
         let topics = Arc::new(Topics::default());
         for (name, record) in &restored.topics {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;

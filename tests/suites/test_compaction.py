@@ -155,6 +155,21 @@ def test_a_deleted_key_goes_with_its_tombstone_after_delete_retention_ms(broker)
         value for _, key, value in read(broker, "long") if key == b"gone"] == [None], 60)
 
 
+@pytest.mark.needs("kafka-4.3.0")
+def test_the_cleaner_follows_its_configuration_at_once(make_broker):
+    broker = make_broker(properties={"log.cleaner.backoff.ms": "3600000"}).start()
+    create(broker, "later")
+    writer = Writer(broker, "later")
+    writer.fill(8_000, random.Random(5))
+    writer.finish()
+    before = log_bytes(broker, "later")
+    java.tool("4.3.0", "configs", "--bootstrap-server", broker.bootstrap, "--alter",
+              "--entity-type", "brokers", "--entity-default",
+              "--add-config", "log.cleaner.backoff.ms=50")
+    wait_for("the old values to go", lambda: log_bytes(broker, "later") < before / 2, 60)
+    assert latest_of(read(broker, "later")) == writer.latest
+
+
 @pytest.mark.odradek_only
 def test_kill_9_while_it_cleans_loses_nothing(make_broker):
     chance = random.Random(9)

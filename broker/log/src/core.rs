@@ -23,7 +23,7 @@ use crate::read::SegmentCache;
 use crate::recover::Recovery;
 use crate::segment::Segments;
 use crate::settle::Settler;
-use crate::types::{AbortedTransaction, Options, PartitionId, Stats, Unit};
+use crate::types::{AbortedTransaction, CompactionOptions, Options, PartitionId, Stats, Unit};
 use crate::view::View;
 
 /// What a step did.
@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub settler: Mutex<Settler>,
     pub feeder: Mutex<Feeder>,
     pub compactor: Mutex<Compactor>,
+    /// As it is now: it may be changed while the log is open.
+    pub compaction: Mutex<CompactionOptions>,
     pub view_slot: Arc<Mutex<Option<Arc<dyn View>>>>,
     pub folders: Mutex<Folders>,
     /// Durable groups, oldest first, that segments do not hold yet.
@@ -134,6 +136,7 @@ impl Core {
     ) -> Core {
         let view_slot = feeder.view_slot();
         Core {
+            compaction: Mutex::new(options.compaction),
             options,
             segments: Segments::new(disk.clone()),
             disk,

@@ -274,6 +274,14 @@ impl Log {
         }
     }
 
+    /// How compaction goes on from its next step; that it is done at all was decided at the start.
+    pub fn set_compaction(&self, options: CompactionOptions) {
+        *self.core.compaction.lock().expect("no holder of the options panics") = options;
+        // The one that compacts may be in a long pause of before.
+        let threads = self.threads.lock().expect("no holder of the threads panics");
+        threads.iter().for_each(|thread| thread.thread().unpark());
+    }
+
     /// Why this incarnation ended, if it has.
     pub fn failed(&self) -> Option<String> {
         self.core.failed()
@@ -441,9 +449,10 @@ fn run_feed(core: &Core) {
 
 /// Sleeps off what it has moved, so that the journal's syncs find the disk free.
 fn run_compact(core: &Core) {
-    let options = core.options.compaction;
     while !core.stopping.load(Ordering::Acquire) {
-        let pause = match core.compact_step(now_ms()) {
+        let moved = core.compact_step(now_ms());
+        let options = core.compaction();
+        let pause = match moved {
             Some(bytes) => {
                 let seconds = bytes as f64 / options.bytes_per_second_max.max(1) as f64;
                 Duration::from_secs_f64(seconds).min(options.pause)

@@ -262,6 +262,7 @@ fn resolve_dynamic(reader: &Reader<'_>, config: &mut Config) {
     config.topics.settings = topic::broker_settings(reader);
     config.groups = groups(reader);
     config.limits = limits(reader);
+    config.compaction = compaction(reader);
 }
 
 fn node_id(reader: &Reader<'_>) -> i32 {

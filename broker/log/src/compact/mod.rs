@@ -37,7 +37,7 @@ use self::plan::Plan;
 use crate::core::Core;
 use crate::index::Summary;
 use crate::partition::Partition;
-use crate::types::{PartitionId, PartitionSettings, ReadError};
+use crate::types::{CompactionOptions, PartitionId, PartitionSettings, ReadError};
 use crate::walk::{self, Walk};
 use crate::wire::{DECOMPRESSED_BYTES_MAX, Header};
 
@@ -123,6 +123,10 @@ impl Core {
         }
     }
 
+    pub fn compaction(&self) -> CompactionOptions {
+        *self.compaction.lock().expect("no holder of the options panics")
+    }
+
     /// Before a close: an unfinished attempt is not left behind.
     pub fn stop_compaction(&self) {
         let mut compactor = self.compactor.lock().expect("no holder of the compactor panics");
@@ -159,7 +163,7 @@ impl Core {
             delete_retention_ms,
             plan,
             started_ms: now_ms,
-            map: KeyMap::new(self.options.compaction.map_bytes_max),
+            map: KeyMap::new(self.compaction().map_bytes_max),
             map_end: None,
             met: MetTransactions::default(),
             at: (from, 0),

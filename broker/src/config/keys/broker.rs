@@ -354,20 +354,23 @@ const COMPACTION: &[Key] = &[
     )
     .long("What does not fit is compacted in the next round.")
     .default("8388608")
-    .differs("134217728", "200,000 keys a round are many on a home server"),
+    .differs("134217728", "200,000 keys a round are many on a home server")
+    .dynamic(),
     Key::new(
         "log.cleaner.io.max.bytes.per.second",
         Kind::Long { min: 1, max: LONG },
         "What compaction reads and writes in a second, at most.",
     )
     .default("31457280")
-    .differs("no bound", "answers wait for the disk, so background work leaves it free"),
+    .differs("no bound", "answers wait for the disk, so background work leaves it free")
+    .dynamic(),
     Key::new(
         "log.cleaner.backoff.ms",
         Kind::Long { min: 1, max: LONG },
         "How often something to compact is looked for.",
     )
-    .default("15000"),
+    .default("15000")
+    .dynamic(),
 ];
 
 const GROUPS: &[Key] = &[
