@@ -21,10 +21,9 @@ use crate::wire;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Memory of one entry beside its bytes: in the group, and in its partition's tail.
 const ENTRY_MEMORY_BYTES: usize = 160;
-/// Units that make room (the broker's own state) may use all of the reserve but this share of it,
-/// so that a full disk can be emptied: removing data begins with a state record.
-const ROOM_RESERVE_SHARE: u64 = 4;
-/// The same for what only keeps others going, such as the groups' offsets.
+/// Units that only keep others going, such as the groups' offsets, leave this share of the reserve.
+/// What makes room (the broker's own state) may use all of it, so that a full disk can be emptied:
+/// removing data begins with a state record.
 const KEYED_RESERVE_SHARE: u64 = 2;
 
 pub(crate) struct Committer {
@@ -119,11 +118,12 @@ impl Core {
         let mut buffer = GroupBuffer::with_capacity(bytes);
         let mut dones = Vec::with_capacity(units.len());
         let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
-        // While segments cannot be written, only what makes room is taken, and not without end.
+        // On a disk without room the journal, whose room is reserved, takes what makes room; not
+        // without end, as it cannot be settled before there is some.
         let unsettled = Progress::at(&self.progress.unsettled_bytes);
         let room = Room {
             free_bytes: if stuck { 0 } else { self.disk.free_bytes().unwrap_or(u64::MAX) },
-            takes_urgent: stuck && unsettled < 2 * self.options.unsettled_bytes_max as u64,
+            takes_urgent: unsettled < 2 * self.options.unsettled_bytes_max as u64,
         };
         let mut refused_for_space = false;
         for unit in units {
@@ -205,11 +205,8 @@ impl Core {
             partitions.push(self.partition(append.partition).ok_or(refused("unknown partition"))?);
         }
         let makes_room = partitions.iter().all(|partition| partition.makes_room);
-        let share = match partitions.iter().all(|partition| partition.keyed) {
-            _ if makes_room => ROOM_RESERVE_SHARE,
-            true => KEYED_RESERVE_SHARE,
-            false => 1,
-        };
+        let is_keyed = partitions.iter().all(|partition| partition.keyed);
+        let share = if is_keyed { KEYED_RESERVE_SHARE } else { 1 };
         let reserve = self.options.disk_reserve_bytes / share;
         let enough = room.free_bytes >= reserve.saturating_add(unit_bytes(unit) as u64)
             || makes_room && room.takes_urgent;

@@ -472,7 +472,10 @@ fn now_ms() -> i64 {
 
 fn open_error(what: &str) -> impl Fn(io::Error) -> OpenError + use<> {
     let what = what.to_owned();
-    move |source| OpenError::Io { what: what.clone(), source }
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull => OpenError::Full { what: what.clone() },
+        _ => OpenError::Io { what: what.clone(), source },
+    }
 }
 
 /// `Some` if the last run did not close: the boot id it ran under, as far as it is readable.

@@ -153,7 +153,7 @@ impl Producers {
         }
         // Where a marker stood is not known any more: as if it had come last.
         let marked = producers.by_id.values_mut().filter(|r| r.entry.batches.is_empty());
-        marked.for_each(|remembered| remembered.last_offset = newest_offset);
+        marked.for_each(|remembered| remembered.last_offset = newest_offset + 1);
         Some(producers)
     }
 }

@@ -94,8 +94,8 @@ pub struct PartitionSpec {
     /// Keep the latest value of each key in the view, for `Log::keyed`. Such a partition may use
     /// half of the disk's reserve.
     pub keyed: bool,
-    /// Its records let other ones go, as those of a deleted topic: they may use three quarters of
-    /// the reserve, and are taken while a full disk keeps segments from being written.
+    /// Its records let other ones go, as those of a deleted topic: they may use all of the reserve,
+    /// and are taken while a full disk keeps segments from being written.
     pub makes_room: bool,
     /// Offsets below are gone, whatever the segments still hold; also where a new partition starts.
     pub log_start_offset: i64,
@@ -244,6 +244,8 @@ pub enum OpenError {
     Locked(PathBuf),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    #[error("{what}: the disk is full. Make room on it, then start again: nothing is lost")]
+    Full { what: String },
     #[error("{0}")]
     Unusable(String),
 }

@@ -103,20 +103,24 @@ fn a_disk_that_others_filled_is_emptied_by_removing_what_is_ours() {
         world.drain();
         let ids: Vec<_> = world.partitions.keys().copied().collect();
         let (records, state, offsets) = (ids[0], ids[4], ids[6]);
+        let only_state_is_taken = |world: &mut World| {
+            for (id, taken) in [(records, false), (offsets, false), (state, true)] {
+                world.collect();
+                let before = world.partitions[&id].end_offset();
+                world.append_records(id, &[(b"key", Some(b"value"))]);
+                while world.log.core().commit_step() == Step::Worked {}
+                world.collect();
+                let after = world.partitions[&id].end_offset();
+                assert_eq!((after > before, world.pending.len()), (taken, 0), "{id:?}");
+            }
+        };
         // In the journal, and on their way to the segments when the last byte is taken.
         world.append_records(records, &[(b"key", Some(&[7; 3_000]))]);
         while world.log.core().commit_step() == Step::Worked {}
         world.disk.set_capacity(world.disk.used_bytes());
+        only_state_is_taken(&mut world);
         assert_eq!(world.log.core().settle_step(world.now_ms), Step::Waiting);
-        for (id, taken) in [(records, false), (offsets, false), (state, true)] {
-            world.collect();
-            let before = world.partitions[&id].end_offset();
-            world.append_records(id, &[(b"key", Some(b"value"))]);
-            while world.log.core().commit_step() == Step::Worked {}
-            world.collect();
-            let after = world.partitions[&id].end_offset();
-            assert_eq!((after > before, world.pending.len()), (taken, 0), "{id:?}");
-        }
+        only_state_is_taken(&mut world);
         world.log.remove(ids[1]);
         world.partitions.remove(&ids[1]);
         while world.log.core().clean_step() == Step::Worked {}
