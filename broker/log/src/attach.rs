@@ -37,17 +37,6 @@ struct Known {
     producers: Producers,
 }
 
-/// The active segment's age counts from its first records, as far as their times are possible ones:
-/// nothing else that survives a restart says when it was begun.
-fn age_from_records(partition: &Partition, now_ms: i64) {
-    let mut writer = partition.writer();
-    let active = partition.shared().active.as_ref().map(|active| active.summary);
-    let first_ms = active.filter(|summary| !summary.is_empty()).map(|it| it.min_timestamp_ms);
-    if let Some(first_ms) = first_ms.filter(|ms| (0..now_ms).contains(ms)) {
-        writer.created_ms = first_ms;
-    }
-}
-
 impl Core {
     pub fn attach(&self, spec: PartitionSpec, now_ms: i64) -> Result<Ends, AttachError> {
         if let Some(reason) = self.failed() {
@@ -77,7 +66,7 @@ impl Core {
             shared.max_timestamp_ms = -1;
         }
         self.load(&partition, now_ms).map_err(io("opening"))?;
-        age_from_records(&partition, now_ms);
+        self.age_from_files(&partition);
         self.mark_dirty(&partition);
         let ends = partition.ends();
         let mut partitions = self.partitions.write().expect("no holder of the partitions panics");
@@ -85,6 +74,23 @@ impl Core {
             return Err(AttachError::Twice(spec.id));
         }
         Ok(ends)
+    }
+
+    /// The active segment was begun when the one before it was sealed, or with its partition: the
+    /// times of their files, which a restart finds again.
+    fn age_from_files(&self, partition: &Partition) {
+        let path = {
+            let shared = partition.shared();
+            let sealed = shared.segments.iter().rev().find(|segment| segment.sealed);
+            match sealed {
+                Some(segment) => partition.side_path(segment.summary.name()),
+                None => format!("{}/{}", partition.folder, folders::METADATA_NAME),
+            }
+        };
+        let mut writer = partition.writer();
+        if let Ok(begun_ms) = self.disk.modified_ms(&path) {
+            writer.created_ms = writer.created_ms.min(begun_ms);
+        }
     }
 
     fn load(&self, partition: &Arc<Partition>, now_ms: i64) -> io::Result<()> {

@@ -296,6 +296,27 @@ fn records_without_time_are_as_old_as_their_file() {
 }
 
 #[test]
+fn the_age_of_a_segment_goes_on_through_restarts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (partition, week) = (id(1, 0), Duration::from_secs(7 * 24 * 3600));
+    let metadata = dir.path().join("t-0/partition.metadata");
+    let sealed = || dir.path().join("t-0/00000000000000000000.side").exists();
+    for round in 0..3 {
+        let (log, _) = open(dir.path());
+        log.attach(spec(partition, "t-0", false)).expect("attached");
+        log.start().expect("started");
+        commit(&log, partition, round, batch(1_000, &["a"], 10));
+        log.close();
+        assert_eq!(sealed(), round == 2, "round {round}");
+        if round == 1 {
+            // As if it had been made a week ago, which is as old as a segment becomes.
+            let file = std::fs::File::options().write(true).open(&metadata).expect("there");
+            file.set_modified(SystemTime::now() - week).expect("set back");
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_nobody_can_decode_hides_nothing_behind_it_from_look_ups_by_time() {
     let dir = tempfile::tempdir().expect("a folder");
     let partition = id(1, 0);

@@ -5,7 +5,7 @@ use rand::Rng;
 use super::each_seed;
 use super::world::World;
 use crate::core::Step;
-use crate::disk::{CrashMode, Disk};
+use crate::disk::CrashMode;
 use crate::types::{CommitError, Durability};
 
 #[test]
@@ -147,29 +147,6 @@ fn an_idle_partition_is_rolled_although_others_never_rest() {
     while core.commit_step() == Step::Worked {}
     assert_eq!(core.settle_step(world.now_ms), Step::Worked, "that of the busy one");
     assert_eq!(core.retention(idle, world.now_ms + 1_000, Some(10), None), Some(end));
-}
-
-#[test]
-fn the_age_of_a_segment_goes_on_through_restarts() {
-    let mut world = World::new(4);
-    let id = *world.partitions.keys().next().expect("some");
-    let sealed = |world: &World| {
-        let files = world.disk.list(&world.partitions[&id].folder).expect("there");
-        files.iter().any(|file| file.name.ends_with(".side"))
-    };
-    world.append_records(id, &[(b"key", Some(b"value"))]);
-    world.drain();
-    world.stop_and_reopen(None);
-    // Its segments are sealed at an age of 5,000 ms.
-    world.now_ms += 4_990;
-    world.append_records(id, &[(b"key", Some(b"value"))]);
-    world.drain();
-    let young = sealed(&world);
-    world.stop_and_reopen(None);
-    world.now_ms += 20;
-    world.append_records(id, &[(b"key", Some(b"value"))]);
-    world.drain();
-    assert_eq!((young, sealed(&world)), (false, true));
 }
 
 #[test]
