@@ -4,6 +4,8 @@ from differential import messages
 from differential.cases import case
 from differential.cases.groups import join, joining, stable
 from differential.cases.offsets import commit, fetch
+from differential.talk import SECONDS_MAX
+from harness.broker import wait_for
 
 MEMBER = "AAAAAAAAAAAAAAAAAAAAA"
 
@@ -14,6 +16,24 @@ def beat(talk, group, member, epoch, version=1, topics=None, owned=None, on="mai
         "GroupId": group, "MemberId": member, "MemberEpoch": epoch, "InstanceId": instance,
         "RebalanceTimeoutMs": rebalance_ms, "SubscribedTopicNames": topics,
         "TopicPartitions": owned, **more}, on, until)
+
+
+def topic_of(talk, partitions=1, **options):
+    """A new topic that Kafka's group coordinator has heard of: it hears of topics last."""
+    topic = talk.topic(partitions, **options)
+    group, member = f"{topic.name}-heard-of", f"{MEMBER}9"
+
+    def beat_of(epoch):
+        return talk.ask("ConsumerGroupHeartbeat", 1, {
+            "GroupId": group, "MemberId": member, "MemberEpoch": epoch, "InstanceId": None,
+            "RebalanceTimeoutMs": 5000, "SubscribedTopicNames": [topic.name],
+            "TopicPartitions": []}, on="setup")
+
+    heard_of = assigned(partitions)
+    wait_for(f"a group to be given {topic.name}", lambda: heard_of(beat_of(0)), SECONDS_MAX)
+    beat_of(-1)
+    talk.ask("DeleteGroups", 2, {"GroupsNames": [group]}, on="setup")
+    return topic
 
 
 def join_new(talk, group, member, *topics, until=None, **more):
@@ -42,7 +62,7 @@ def assigned(count):
 
 @case
 def one_member(talk):
-    topic = talk.topic(partitions=3)
+    topic = topic_of(talk, partitions=3)
     group = talk.name
     told = join_new(talk, group, f"{MEMBER}1", topic)
     epoch = epoch_of(told)
@@ -69,7 +89,7 @@ def one_member(talk):
 
 @case
 def version_zero(talk):
-    topic = talk.topic()
+    topic = topic_of(talk)
     group = talk.name
     # The broker makes the id where the client has none.
     told = join_new(talk, group, "", topic, version=0)
@@ -81,7 +101,7 @@ def version_zero(talk):
 
 @case
 def heartbeats_with_mistakes(talk):
-    topic = talk.topic()
+    topic = topic_of(talk)
     group = talk.name
     member = f"{MEMBER}1"
     beat(talk, "", member, 0, topics=[topic.name], owned=[], rebalance_ms=5000)
@@ -109,7 +129,7 @@ def heartbeats_with_mistakes(talk):
 
 @case
 def two_members(talk):
-    topic = talk.topic(partitions=4)
+    topic = topic_of(talk, partitions=4)
     group = talk.name
     one, two = f"{MEMBER}1", f"{MEMBER}2"
     everything = [{"TopicId": topic.id, "Partitions": [0, 1, 2, 3]}]
@@ -133,7 +153,7 @@ def two_members(talk):
 
 @case
 def assignors(talk):
-    topic = talk.topic(partitions=5)
+    topic = topic_of(talk, partitions=5)
     for assignor in ("uniform", "range"):
         group = f"{talk.name}-{assignor}"
         join_new(talk, group, f"{MEMBER}1", topic, ServerAssignor=assignor)
@@ -143,8 +163,8 @@ def assignors(talk):
 
 @case
 def subscriptions_change(talk):
-    topic = talk.topic(partitions=2)
-    other = talk.topic(suffix="-other")
+    topic = topic_of(talk, partitions=2)
+    other = topic_of(talk, suffix="-other")
     group, member = talk.name, f"{MEMBER}1"
     told = join_new(talk, group, member, topic)
     if isinstance(told, str):
@@ -160,8 +180,8 @@ def subscriptions_change(talk):
 
 @case
 def subscribed_by_expression(talk):
-    topic = talk.topic(partitions=2)
-    talk.topic(suffix="-other")
+    topic = topic_of(talk, partitions=2)
+    topic_of(talk, suffix="-other")
     group, member = talk.name, f"{MEMBER}1"
     whole = {"topics": [], "owned": [], "rebalance_ms": 5000,
              "SubscribedTopicRegex": f"{topic.name}.*"}
@@ -177,7 +197,7 @@ def subscribed_by_expression(talk):
 
 @case
 def static_members(talk):
-    topic = talk.topic(partitions=2)
+    topic = topic_of(talk, partitions=2)
     group = talk.name
     one, two = f"{MEMBER}1", f"{MEMBER}2"
     told = join_new(talk, group, one, topic, instance="i")
@@ -196,7 +216,7 @@ def static_members(talk):
 
 @case
 def classic_and_new_do_not_mix(talk):
-    topic = talk.topic()
+    topic = topic_of(talk)
     group = talk.name
     join_new(talk, group, f"{MEMBER}1", topic)
     talk.call("JoinGroup", 9, joining(group, session_ms=10000, kind="connect"))
@@ -223,7 +243,7 @@ def described(talk):
 
 @case
 def listed(talk):
-    topic = talk.topic()
+    topic = topic_of(talk)
     join_new(talk, talk.name, f"{MEMBER}1", topic)
     for version, filters in ((4, {}), (5, {}), (5, {"TypesFilter": ["consumer"]}),
                              (5, {"TypesFilter": ["classic"]}), (5, {"StatesFilter": ["Stable"]}),
@@ -236,7 +256,7 @@ def listed(talk):
 
 @case
 def deleted(talk):
-    topic = talk.topic()
+    topic = topic_of(talk)
     group, member = talk.name, f"{MEMBER}1"
     epoch = epoch_of(join_new(talk, group, member, topic))
     talk.call("DeleteGroups", 2, {"GroupsNames": [group]})
