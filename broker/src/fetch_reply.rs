@@ -25,6 +25,12 @@ pub(crate) struct Found {
     pub diverging: Option<EpochEnd>,
 }
 
+impl Found {
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
 /// An epoch of leaders, and the offset behind its last record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EpochEnd {
@@ -41,10 +47,7 @@ pub(crate) struct PartitionReply {
     pub high_watermark: i64,
     pub last_stable_offset: i64,
     pub log_start_offset: i64,
-    /// As in `Found`, and so are the records.
-    pub aborted: Option<Vec<AbortedTransaction>>,
-    pub diverging: Option<EpochEnd>,
-    pub records: Vec<Bytes>,
+    pub found: Found,
 }
 
 impl PartitionReply {
@@ -66,14 +69,12 @@ impl PartitionReply {
             high_watermark: ends.map_or(-1, |e| e.log_end_offset),
             last_stable_offset: ends.map_or(-1, |e| e.last_stable_offset),
             log_start_offset: ends.map_or(-1, |e| e.log_start_offset),
-            aborted: found.aborted,
-            diverging: found.diverging,
-            records: found.batches,
+            found,
         }
     }
 
     pub(crate) fn record_bytes(&self) -> usize {
-        self.records.iter().map(Bytes::len).sum()
+        self.found.record_bytes()
     }
 }
 
@@ -171,7 +172,7 @@ impl Pieces {
         if self.version >= 5 {
             self.head.put_i64(reply.log_start_offset);
         }
-        self.aborted(reply.aborted.as_deref());
+        self.aborted(reply.found.aborted.as_deref());
         if self.version >= 11 {
             self.head.put_i32(-1); // preferred read replica
         }
@@ -181,11 +182,11 @@ impl Pieces {
         } else {
             self.head.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
-        for run in reply.records {
+        for run in reply.found.batches {
             self.done.push(self.head.split().freeze());
             self.done.push(run);
         }
-        match reply.diverging.filter(|_| self.flexible()) {
+        match reply.found.diverging.filter(|_| self.flexible()) {
             Some(ended) => self.diverging(ended),
             None => self.no_tags(),
         }
@@ -271,11 +272,13 @@ mod tests {
             high_watermark: 77,
             last_stable_offset: 70,
             log_start_offset: 3,
-            aborted: [None, Some(vec![aborted(9, 5), aborted(8, 6)]), Some(Vec::new())]
-                [usize::try_from(index).expect("small")]
-            .clone(),
-            diverging: (index == 1).then_some(EpochEnd { epoch: 3, offset: 66 }),
-            records: records.iter().map(|r| Bytes::from_static(r)).collect(),
+            found: Found {
+                batches: records.iter().map(|r| Bytes::from_static(r)).collect(),
+                aborted: [None, Some(vec![aborted(9, 5), aborted(8, 6)]), Some(Vec::new())]
+                    [usize::try_from(index).expect("small")]
+                .clone(),
+                diverging: (index == 1).then_some(EpochEnd { epoch: 3, offset: 66 }),
+            },
         }
     }
 
@@ -292,7 +295,7 @@ mod tests {
                     .with_error_code(p.error.map_or(0, |e| e.code()))
                     .with_high_watermark(p.high_watermark)
                     .with_last_stable_offset(p.last_stable_offset)
-                    .with_aborted_transactions(p.aborted.as_ref().map(|aborted| {
+                    .with_aborted_transactions(p.found.aborted.as_ref().map(|aborted| {
                         let listed = aborted.iter().map(|one| {
                             Listed::default()
                                 .with_producer_id(ProducerId(one.producer_id))
@@ -301,11 +304,11 @@ mod tests {
                         listed.collect()
                     }))
                     .with_preferred_read_replica(BrokerId(-1))
-                    .with_records(Some(Bytes::from(p.records.concat())));
+                    .with_records(Some(Bytes::from(p.found.batches.concat())));
                 if version >= 5 {
                     data.log_start_offset = p.log_start_offset;
                 }
-                if let Some(ended) = p.diverging.filter(|_| version >= FLEXIBLE_FROM) {
+                if let Some(ended) = p.found.diverging.filter(|_| version >= FLEXIBLE_FROM) {
                     data.diverging_epoch = EpochEndOffset::default()
                         .with_epoch(ended.epoch)
                         .with_end_offset(ended.offset);

@@ -63,8 +63,8 @@ impl Wanted {
     /// KIP-227: an incremental reply leaves out a partition of which all is known.
     fn is_news(&self, reply: &PartitionReply) -> bool {
         reply.error.is_some()
-            || reply.diverging.is_some()
-            || !reply.records.is_empty()
+            || reply.found.diverging.is_some()
+            || !reply.found.batches.is_empty()
             || reply.high_watermark != self.told_high_watermark
             || reply.log_start_offset != self.told_log_start_offset
     }
@@ -194,7 +194,7 @@ impl FetchSessions {
             let news = !incremental || wanted.is_news(&reply);
             wanted.told_high_watermark = reply.high_watermark;
             wanted.told_log_start_offset = reply.log_start_offset;
-            let place = if reply.records.is_empty() { &mut told } else { &mut behind };
+            let place = if reply.found.batches.is_empty() { &mut told } else { &mut behind };
             place.push(wanted);
             if news {
                 sent.push(reply);

@@ -44,12 +44,12 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
         Err(error) => return Ok(FetchReply::refused(error)),
     };
     let limit = Limit::of(context, &request);
-    let readable = if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
-        Readable::nothing(&opened.wanted, ResponseError::NotLeaderOrFollower)
+    let refusals = if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
+        Refusals::nothing(&opened.wanted, ResponseError::NotLeaderOrFollower)
     } else {
-        Readable::of(context, &opened.wanted)
+        Refusals::of(context, &opened.wanted)
     };
-    let found = wait_and_read(context, &mut opened, &limit, &readable).await;
+    let found = wait_and_read(context, &mut opened, &limit, &refusals).await;
     let record_bytes = found.iter().map(PartitionReply::record_bytes).sum();
     if context.charge(Kind::Fetch, record_bytes) {
         // As Kafka, the records are kept back until the client may have them.
@@ -60,9 +60,9 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
 }
 
 /// Why the caller may not read a wanted partition, if so: asked once a request, not once a look.
-struct Readable(Vec<Option<ResponseError>>);
+struct Refusals(Vec<Option<ResponseError>>);
 
-impl Readable {
+impl Refusals {
     fn nothing(wanted: &[Wanted], why: ResponseError) -> Self {
         Self(vec![Some(why); wanted.len()])
     }
@@ -72,7 +72,7 @@ impl Readable {
             return Self(vec![None; wanted.len()]);
         }
         let mut asked: HashMap<String, bool> = HashMap::new();
-        let readable = wanted.iter().map(|wanted| {
+        let refused = wanted.iter().map(|wanted| {
             let name = if context.version >= 13 {
                 // An id that nobody has is told as such.
                 context.core.topics.by_id(wanted.topic_id)?.name.to_string()
@@ -83,7 +83,7 @@ impl Readable {
             let may = *asked.entry(name).or_insert_with_key(|name| may_read(name));
             (!may).then_some(ResponseError::TopicAuthorizationFailed)
         });
-        Self(readable.collect())
+        Self(refused.collect())
     }
 }
 
@@ -117,12 +117,12 @@ async fn wait_and_read(
     context: &Context,
     opened: &mut Opened,
     limit: &Limit,
-    readable: &Readable,
+    refusals: &Refusals,
 ) -> Vec<PartitionReply> {
     let waiter = Arc::new(Notify::new());
     loop {
         // Registered before the look, so that nothing that comes between them is missed.
-        let wanted = opened.wanted.iter().zip(&readable.0);
+        let wanted = opened.wanted.iter().zip(&refusals.0);
         let partitions: Vec<_> = wanted
             .map(|(wanted, refusal)| match refusal {
                 None => find(context, wanted),
@@ -135,7 +135,7 @@ async fn wait_and_read(
         let found = read_all(context, opened, &partitions, limit).await;
         let bytes: usize = found.iter().map(PartitionReply::record_bytes).sum();
         let complete = bytes >= limit.bytes_min
-            || found.iter().any(|reply| reply.error.is_some() || reply.diverging.is_some())
+            || found.iter().any(|reply| reply.error.is_some() || reply.found.diverging.is_some())
             || opened.has_news(&found);
         if complete || Instant::now() >= limit.deadline {
             return found;
@@ -179,7 +179,7 @@ async fn read_all(
         let ends = partition.as_ref().map(|p| p.ends()).ok();
         let reply = PartitionReply::new(wanted, ends, read);
         left = left.saturating_sub(reply.record_bytes());
-        nothing_yet &= reply.records.is_empty();
+        nothing_yet &= reply.found.batches.is_empty();
         replies.push(reply);
     }
     replies
@@ -201,8 +201,9 @@ async fn read_one(
     room: Room,
     committed: bool,
 ) -> Result<Found, ResponseError> {
-    if let Some(ended) = diverging(partition, wanted)? {
-        return Ok(Found { diverging: Some(ended), ..Found::default() });
+    let epoch = wanted.last_fetched_epoch;
+    if epoch != NO_EPOCH && epoch != partition.leader_epoch() {
+        return Err(ResponseError::OffsetOutOfRange);
     }
     let at_end = || Ok(Found { aborted: committed.then(Vec::new), ..Found::default() });
     let bytes_max = wanted.bytes_max.min(room.bytes);
@@ -211,29 +212,29 @@ async fn read_one(
     }
     let (broker, core) = (&context.broker, &context.core);
     let offset = wanted.fetch_offset;
-    let (read, aborted) = if committed {
-        let found = reads::read_committed(broker, core, partition, offset, bytes_max).await?;
-        (found.read, Some(found.aborted))
+    let found = if committed {
+        let found = reads::read_committed(broker, core, partition, offset, bytes_max).await;
+        found.map(|it| Found {
+            batches: it.read.batches,
+            aborted: Some(it.aborted),
+            diverging: None,
+        })
     } else {
-        (reads::read(broker, core, partition, offset, bytes_max).await?, None)
+        let found = reads::read(broker, core, partition, offset, bytes_max).await;
+        found.map(|read| Found { batches: read.batches, ..Found::default() })
     };
-    if !room.first && read.byte_count() > room.bytes {
-        return at_end();
+    match found {
+        Ok(found) if !room.first && found.record_bytes() > room.bytes => at_end(),
+        Err(error @ ResponseError::OffsetOutOfRange) => beyond(partition, wanted).ok_or(error),
+        found => found,
     }
-    Ok(Found { batches: read.batches, aborted, diverging: None })
 }
 
-/// Where the epoch of the reader's last record ended, if it has read further than that. There is
+/// Where the epoch of the reader's last record ended, if that is what it has read beyond. There is
 /// one epoch, which goes on: it ends where the log does.
-fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEnd>, ResponseError> {
-    let epoch = wanted.last_fetched_epoch;
-    if epoch == NO_EPOCH {
-        return Ok(None);
-    }
-    let ends = partition.ends();
-    if epoch != partition.leader_epoch() || wanted.fetch_offset < ends.log_start_offset {
-        return Err(ResponseError::OffsetOutOfRange);
-    }
-    let offset = ends.log_end_offset;
-    Ok((wanted.fetch_offset > offset).then_some(EpochEnd { epoch, offset }))
+fn beyond(partition: &Partition, wanted: &Wanted) -> Option<Found> {
+    let (epoch, offset) = (wanted.last_fetched_epoch, partition.ends().log_end_offset);
+    let diverging = Some(EpochEnd { epoch, offset });
+    (epoch != NO_EPOCH && wanted.fetch_offset > offset)
+        .then(|| Found { diverging, ..Found::default() })
 }
