@@ -19,7 +19,8 @@ use crate::operations::{Failure, Outcome};
 use crate::pipeline::Pipeline;
 use crate::process;
 use crate::services::{
-    DiskView, ListenerView, MemoryView, Overview, ProblemView, Rates, Services, SourceVerb,
+    DiskView, ListenerView, MemoryView, OpenFilesView, Overview, ProblemView, Rates, Services,
+    SourceVerb,
 };
 
 /// Rates are over this much of the past.
@@ -129,10 +130,18 @@ impl Local {
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
-        let kafka = self.broker.listeners().into_iter().map(|listener| ListenerView {
-            name: listener.name,
-            protocol: listener.protocol.name().to_owned(),
-            address: listener.address.to_string(),
+        let config = self.broker.config();
+        let kafka = self.broker.listeners().into_iter().map(|bound| {
+            let configured = config.listeners.iter().find(|listener| listener.name == bound.name);
+            let advertised = configured.and_then(|listener| listener.advertised.as_ref());
+            let mechanisms = configured.into_iter().flat_map(|listener| &listener.mechanisms);
+            ListenerView {
+                protocol: bound.protocol.name().to_owned(),
+                address: bound.address.to_string(),
+                advertised: advertised.map(|(host, port)| host_and_port(host, *port)),
+                mechanisms: mechanisms.map(|mechanism| mechanism.name().to_owned()).collect(),
+                name: bound.name,
+            }
         });
         kafka.collect()
     }
@@ -148,7 +157,12 @@ impl Local {
         };
         let storage = self.broker.storage_problem().map(|why| {
             let what = "the log takes no records".to_owned();
-            problem("storage", what, why, "make room on the disk, or look at its health")
+            problem(
+                diagnose::STORAGE_PROBLEM,
+                what,
+                why,
+                "make room on the disk, or look at its health",
+            )
         });
         let sources = self.sources.list().into_iter().filter_map(|source| {
             let fix = match source.state {
@@ -157,7 +171,7 @@ impl Local {
                 _ => return None,
             };
             let what = format!("source {} does not deliver", source.name);
-            Some(problem("source", what, source.detail, fix))
+            Some(problem(diagnose::SOURCE_FAILS, what, source.detail, fix))
         });
         let analytics = lock(&self.analytics);
         let processors = analytics.iter().flat_map(Analytics::status).filter_map(|processor| {
@@ -168,7 +182,7 @@ impl Local {
             };
             let what = format!("processor {} does not work", processor.name);
             let evidence = processor.last_error.unwrap_or_default();
-            Some(problem("processor", what, evidence, fix))
+            Some(problem(diagnose::PROCESSOR_FAILS, what, evidence, fix))
         });
         let connections = self.recent_connection_problems();
         storage.into_iter().chain(sources).chain(processors).chain(connections).collect()
@@ -223,6 +237,10 @@ impl Services for Local {
             },
             disk: DiskView { used, free },
             connections: self.broker.connections(),
+            open_files: OpenFilesView {
+                open: process::open_files(),
+                max: process::open_files_max(),
+            },
             problems: self.problems(),
             demo: self.demo,
         }
@@ -247,6 +265,10 @@ impl Services for Local {
                 })
             })
             .collect()
+    }
+
+    fn diagnoses(&self) -> Vec<(&'static str, u64)> {
+        self.broker.diary().counts()
     }
 
     fn sources(&self) -> Vec<Value> {
@@ -274,6 +296,11 @@ impl Services for Local {
     fn get_kafka_data_topic(&self) -> Option<String> {
         self.get_kafka_data_topic.clone()
     }
+}
+
+/// With brackets around an IPv6 address.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What is guarded is valid after every statement, so a panic elsewhere spoils nothing.

@@ -38,12 +38,12 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-fn open_files() -> Option<f64> {
+pub fn open_files() -> Option<u64> {
     let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
-    u32::try_from(count).ok().map(f64::from)
+    u64::try_from(count).ok()
 }
 
-fn open_files_max() -> Option<f64> {
+pub fn open_files_max() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -64,12 +64,13 @@ pub fn families() -> Vec<MetricFamily> {
         cpu.inc_by(seconds);
         registry.register(Box::new(cpu)).expect("each name is registered once");
     }
-    #[expect(clippy::cast_precision_loss, reason = "no process has 2^53 bytes")]
-    let resident = resident_bytes().map(|bytes| bytes as f64);
-    gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident);
-    gauge("process_open_fds", "Number of open file descriptors.", open_files());
+    #[expect(clippy::cast_precision_loss, reason = "no process has 2^53 bytes or files")]
+    let float = |number: Option<u64>| number.map(|number| number as f64);
+    let help = "Resident memory size in bytes.";
+    gauge("process_resident_memory_bytes", help, float(resident_bytes()));
+    gauge("process_open_fds", "Number of open file descriptors.", float(open_files()));
     let help = "Maximum number of open file descriptors.";
-    gauge("process_max_fds", help, open_files_max());
+    gauge("process_max_fds", help, float(open_files_max()));
     let started = STARTED.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
     let help = "Start time of the process since unix epoch in seconds.";
     gauge("process_start_time_seconds", help, started);

@@ -23,6 +23,10 @@ pub struct ListenerView {
     pub name: String,
     pub protocol: String,
     pub address: String,
+    /// `host:port` of `advertised.listeners`, if set: what clients are told whatever they dialled.
+    pub advertised: Option<String>,
+    /// SASL mechanisms; empty without a login.
+    pub mechanisms: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,9 +51,17 @@ pub struct DiskView {
     pub free: u64,
 }
 
+/// Files and sockets of the process, where the system tells.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct OpenFilesView {
+    pub open: Option<u64>,
+    pub max: Option<u64>,
+}
+
 /// Something that is wrong now, or was lately, with what to do about it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ProblemView {
+    /// Of the catalogue of diagnoses.
     pub id: String,
     pub what: String,
     pub evidence: String,
@@ -68,6 +80,7 @@ pub struct Overview {
     pub memory: MemoryView,
     pub disk: DiskView,
     pub connections: usize,
+    pub open_files: OpenFilesView,
     pub problems: Vec<ProblemView>,
     pub demo: bool,
 }
@@ -87,6 +100,8 @@ pub trait Services: Send + Sync + 'static {
     fn overview(&self) -> Overview;
     /// Odd and failed connections, newest first.
     fn connections(&self) -> Vec<Value>;
+    /// How often each diagnosis of a connection was made.
+    fn diagnoses(&self) -> Vec<(&'static str, u64)>;
     fn sources(&self) -> Vec<Value>;
     async fn command(&self, source: &str, verb: SourceVerb) -> Outcome<()>;
     fn processors(&self) -> Vec<Value>;

@@ -2,10 +2,12 @@
 //!
 //! Three parts: [`classify`] says what the first bytes of a connection speak; [`CATALOGUE`] holds
 //! every diagnosis (stable id, what happened, how to fix it), printed by log, console and
-//! `odradek explain`; [`Diary`] keeps the last odd connections. Nothing here decides what to do
+//! `odradek explain`, with [`CONDITIONS`] beside it for what is wrong with the server rather than
+//! with a connection; [`Diary`] keeps the last odd connections. Nothing here decides what to do
 //! with a connection, and nothing here waits.
 
 mod catalogue;
+mod conditions;
 mod diary;
 
 use std::io;
@@ -13,6 +15,7 @@ use std::io;
 use crate::config::Config;
 
 pub use catalogue::*;
+pub use conditions::*;
 pub use diary::{Diary, Entry};
 
 /// What the first bytes of a connection are.

@@ -3,8 +3,11 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong. What a
 //! program may read goes to standard output; all else goes to standard error.
 
+pub mod acl;
 pub mod check;
 pub mod consume;
+pub mod explain;
+pub mod paragraph;
 pub mod password;
 pub mod produce;
 pub mod remote;
@@ -38,7 +41,9 @@ pub struct Cli {
 pub enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Explain(explain::Explain),
     User(user::User),
+    Acl(acl::AclCommand),
     Topic(topic::Topic),
     Produce(produce::Produce),
     Consume(consume::Consume),

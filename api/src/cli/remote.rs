@@ -154,6 +154,9 @@ async fn problem(response: Response<Incoming>) -> Complaint {
     if let Some(hint) = text("hint") {
         complaint = format!("{complaint}\n  hint: {hint}");
     }
+    if let Some(diagnosis) = text("diagnosis") {
+        complaint = format!("{complaint}\n  more: odradek explain {diagnosis}");
+    }
     if status == StatusCode::UNAUTHORIZED {
         complaint = format!("{complaint}\n  here: --user NAME");
     }

@@ -16,13 +16,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use odradek_broker::acl::Operation;
 use odradek_broker::client::Principal;
+use odradek_broker::diagnose;
 
 use super::Shared;
 use super::problem::Problem;
@@ -104,7 +107,7 @@ async fn principal(
         let checked = shared.services.check_password(user, password).await;
         let principal = checked.ok_or_else(|| {
             shared.services.note_wrong_password(peer, user);
-            unauthorised("wrong user or password")
+            unauthorised("wrong user or password").diagnosis(diagnose::WRONG_PASSWORD)
         })?;
         shared.remembered.add(&credentials, &principal);
         return Ok(principal);
@@ -113,6 +116,38 @@ async fn principal(
         return Ok(Principal::anonymous());
     }
     Err(unauthorised("a user and a password are needed except on this machine itself"))
+}
+
+/// In a handler's arguments: the caller may look at the cluster (Describe).
+pub struct MayDescribe;
+
+/// In a handler's arguments: the caller may change the cluster (Alter).
+pub struct MayAlter;
+
+impl FromRequestParts<Shared> for MayDescribe {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        may_on_cluster(parts, shared, Operation::Describe).await.map(|()| Self)
+    }
+}
+
+impl FromRequestParts<Shared> for MayAlter {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        may_on_cluster(parts, shared, Operation::Alter).await.map(|()| Self)
+    }
+}
+
+async fn may_on_cluster(
+    parts: &Parts,
+    shared: &Shared,
+    operation: Operation,
+) -> Result<(), Problem> {
+    let principal = parts.extensions.get::<Principal>();
+    let principal = principal.ok_or_else(|| unauthorised("nobody is known to ask"))?;
+    Ok(shared.services.admin(principal).may_on_cluster(operation).await?)
 }
 
 fn unauthorised(detail: &str) -> Problem {

@@ -3,8 +3,10 @@
 //! Everything but the two health checks needs a caller (see [`auth`]). Answers are compressed with
 //! gzip or zstd if the client accepts it, except live streams, whose lines must leave at once.
 
+pub mod acls;
 pub mod auth;
 pub mod body;
+pub mod diagnostics;
 pub mod drafts;
 pub mod get_kafka_data;
 pub mod limits;
@@ -68,12 +70,16 @@ pub fn router(shared: Shared) -> Router {
         .route("/api/v1/users", get(topics::users))
         .route("/api/v1/users/{user}", axum::routing::put(topics::set_user))
         .route("/api/v1/users/{user}", delete(topics::remove_user))
+        .route("/api/v1/acls", get(acls::list).post(acls::add).delete(acls::remove))
         .route("/api/v1/sources", get(status::sources))
         .route("/api/v1/sources/{source}/{verb}", post(status::command))
         .route("/api/v1/processors", get(status::processors))
         .route("/api/v1/models", get(status::models))
         .route("/api/v1/overview", get(status::overview))
-        .route("/api/v1/diagnostics/connections", get(status::connections))
+        .route("/api/v1/diagnostics", get(diagnostics::index))
+        .route("/api/v1/diagnostics/connections", get(diagnostics::connections))
+        .route("/api/v1/diagnostics/catalogue", get(diagnostics::catalogue))
+        .route("/api/v1/diagnostics/catalogue/{id}", get(diagnostics::diagnosis))
         .route("/api/v1/GetKafkaData/stream", get(get_kafka_data::all))
         .route("/api/v1/GetKafkaData/{from}/{to}", get(get_kafka_data::range))
         .route("/metrics", get(metrics::scrape))

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use odradek_broker::client::ClientError;
+use odradek_broker::diagnose;
 use serde::Serialize;
 
 use crate::operations::Failure;
@@ -35,6 +36,11 @@ impl Problem {
         }
     }
 
+    /// An id of the catalogue: `odradek explain ID` and the console tell the whole of it.
+    pub fn diagnosis(self, id: &'static str) -> Self {
+        Self { diagnosis: Some(id), ..self }
+    }
+
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -58,6 +64,9 @@ impl From<Failure> for Problem {
         match failure {
             Failure::Invalid { detail, hint } => Self::bad_request(detail).hint(hint),
             Failure::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, detail),
+            Failure::Unknown { detail, hint } => {
+                Self::new(StatusCode::NOT_FOUND, detail).hint(hint)
+            }
             Failure::Gone(detail) => Self::new(StatusCode::GONE, detail).hint(
                 "start again without the cursor; what it pointed at is no longer there to be read",
             ),
@@ -74,16 +83,27 @@ impl From<ClientError> for Problem {
                 .kafka("UNKNOWN_TOPIC_OR_PARTITION")
                 .hint("GET /api/v1/topics lists the topics there are"),
             ClientError::Refused(_) => Self::bad_request(detail),
-            ClientError::NotAuthorised { .. } => Self::new(StatusCode::FORBIDDEN, detail)
-                .kafka("TOPIC_AUTHORIZATION_FAILED")
+            ClientError::NotAuthorised { resource, .. } => Self::new(StatusCode::FORBIDDEN, detail)
+                .kafka(authorization_failed(&resource))
+                .diagnosis(diagnose::NOT_AUTHORISED)
                 .hint("sign in as a user with that right, or let an administrator grant it"),
             ClientError::OffsetOutOfRange { .. } => Self::new(StatusCode::GONE, detail)
                 .kafka("OFFSET_OUT_OF_RANGE")
                 .hint("retention removed records while they were being read; start again"),
             ClientError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
                 .kafka("KAFKA_STORAGE_ERROR")
+                .diagnosis(diagnose::STORAGE_PROBLEM)
                 .hint("try again in a few seconds; the overview page names the cause"),
         }
+    }
+}
+
+/// Kafka's error for the kind of resource, which its name in words begins with.
+fn authorization_failed(resource: &str) -> &'static str {
+    match resource.split(' ').next() {
+        Some("group") => "GROUP_AUTHORIZATION_FAILED",
+        Some("the") => "CLUSTER_AUTHORIZATION_FAILED",
+        _ => "TOPIC_AUTHORIZATION_FAILED",
     }
 }
 
@@ -107,6 +127,25 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_denial_names_its_diagnosis_and_kafkas_error_for_the_kind_of_resource() {
+        for (resource, error) in [
+            ("topic \"t\"", "TOPIC_AUTHORIZATION_FAILED"),
+            ("group \"g\"", "GROUP_AUTHORIZATION_FAILED"),
+            ("the cluster", "CLUSTER_AUTHORIZATION_FAILED"),
+        ] {
+            let denied = ClientError::NotAuthorised {
+                principal: "User:alice".to_owned(),
+                operation: "Read",
+                resource: resource.to_owned(),
+            };
+            let problem: serde_json::Value =
+                serde_json::from_str(&Problem::from(denied).to_json()).expect("JSON");
+            assert_eq!(problem["kafka_error"], error);
+            assert_eq!(problem["diagnosis"], "not-authorised");
+        }
+    }
 
     #[test]
     fn a_client_error_becomes_a_problem_with_kafkas_name_for_it() {

@@ -1,46 +1,32 @@
-//! How things are: overview, sources, processors, models, diagnostics, health.
+//! How things are: overview, sources, processors, models, health.
 //!
 //! With an authorizer, to look is Describe on the cluster and to command a source is Alter on it.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use odradek_broker::acl::Operation;
 use odradek_broker::client::Principal;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::auth::{MayAlter, MayDescribe};
 use super::problem::Problem;
 use crate::operations::models as model_reports;
 use crate::services::{Overview, SourceVerb};
 
-/// Refuses a caller whom access rules deny this on the cluster.
-async fn may(shared: &Shared, principal: &Principal, operation: Operation) -> Result<(), Problem> {
-    Ok(shared.services.admin(principal).may_on_cluster(operation).await?)
+pub async fn overview(_: MayDescribe, State(shared): State<Shared>) -> Json<Overview> {
+    Json(shared.services.overview())
 }
 
-pub async fn overview(
-    State(shared): State<Shared>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Overview>, Problem> {
-    may(&shared, &principal, Operation::Describe).await?;
-    Ok(Json(shared.services.overview()))
-}
-
-pub async fn sources(
-    State(shared): State<Shared>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Value>, Problem> {
-    may(&shared, &principal, Operation::Describe).await?;
-    Ok(Json(json!({ "sources": shared.services.sources() })))
+pub async fn sources(_: MayDescribe, State(shared): State<Shared>) -> Json<Value> {
+    Json(json!({ "sources": shared.services.sources() }))
 }
 
 pub async fn command(
+    _: MayAlter,
     State(shared): State<Shared>,
-    Extension(principal): Extension<Principal>,
     Path((source, verb)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    may(&shared, &principal, Operation::Alter).await?;
     let verb = match verb.as_str() {
         "pause" => SourceVerb::Pause,
         "resume" => SourceVerb::Resume,
@@ -55,12 +41,8 @@ pub async fn command(
     Ok(StatusCode::ACCEPTED)
 }
 
-pub async fn processors(
-    State(shared): State<Shared>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Value>, Problem> {
-    may(&shared, &principal, Operation::Describe).await?;
-    Ok(Json(json!({ "processors": shared.services.processors() })))
+pub async fn processors(_: MayDescribe, State(shared): State<Shared>) -> Json<Value> {
+    Json(json!({ "processors": shared.services.processors() }))
 }
 
 pub async fn models(
@@ -70,14 +52,6 @@ pub async fn models(
     let client = shared.services.client(&principal);
     let reports = model_reports::list(client, &shared.services.model_topics()).await?;
     Ok(Json(json!({ "models": reports })))
-}
-
-pub async fn connections(
-    State(shared): State<Shared>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Value>, Problem> {
-    may(&shared, &principal, Operation::Describe).await?;
-    Ok(Json(json!({ "connections": shared.services.connections() })))
 }
 
 /// The process answers.

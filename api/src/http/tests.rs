@@ -57,6 +57,9 @@ impl Services for Testing {
     fn connections(&self) -> Vec<Value> {
         Vec::new()
     }
+    fn diagnoses(&self) -> Vec<(&'static str, u64)> {
+        vec![("wrong-password", 2), ("garbage", 0)]
+    }
     fn sources(&self) -> Vec<Value> {
         vec![json!({"name": "stocks"})]
     }
@@ -399,6 +402,64 @@ async fn topics_are_created_listed_and_deleted() {
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
     let (status, ..) = server.get("/api/v1/topics/new", &[]).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn rules_are_added_listed_and_deleted_and_never_all_of_them_by_accident() {
+    let server = Server::new(&[1]);
+    let kind = [("content-type", "application/json")];
+    let one = r#"{"resource_type":"topic","resource_name":"t","principal":"User:bob","operation":"Read"}"#;
+    let several =
+        format!(r#"{{"acls":[{},{}]}}"#, one.replace("bob", "eve"), one.replace("Read", "ALL"));
+    for body in [one, &several] {
+        let response = server.send(local("POST", "/api/v1/acls", &kind, body)).await;
+        assert_eq!(response.status(), StatusCode::CREATED, "{body}");
+    }
+    let wrong = one.replace("Read", "REED");
+    let response = server.send(local("POST", "/api/v1/acls", &kind, &wrong)).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let all = server.json("/api/v1/acls").await;
+    assert_eq!(all["acls"].as_array().expect("rules").len(), 3);
+    let eves = server.json("/api/v1/acls?principal=User%3Aeve").await;
+    assert_eq!(
+        eves["acls"],
+        json!([{"resource_type": "TOPIC", "resource_name": "t", "pattern_type": "LITERAL",
+                "principal": "User:eve", "host": "*", "operation": "READ", "permission": "ALLOW"}])
+    );
+    for (query, status, left) in [("", 400, 3), ("?nonsense=1", 400, 3), ("?operation=all", 200, 2)]
+    {
+        let path = format!("/api/v1/acls{query}");
+        let response = server.send(local("DELETE", &path, &[], "")).await;
+        assert_eq!(response.status().as_u16(), status, "{query}");
+        let all = server.json("/api/v1/acls").await;
+        assert_eq!(all["acls"].as_array().expect("rules").len(), left, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn diagnostics_tell_what_was_counted_and_what_each_diagnosis_means() {
+    let server = Server::new(&[1]);
+    let index = server.json("/api/v1/diagnostics").await;
+    assert_eq!(index["counts"], json!({"wrong-password": 2}));
+    assert_eq!(index["problems"], json!([]));
+    for link in index["links"].as_object().expect("links").values() {
+        server.json(link.as_str().expect("a path")).await;
+    }
+    let catalogue = server.json("/api/v1/diagnostics/catalogue").await;
+    for known in catalogue["catalogue"].as_array().expect("diagnoses") {
+        let path = format!("/api/v1/diagnostics/catalogue/{}", known["id"].as_str().expect("id"));
+        assert_eq!(server.json(&path).await, *known);
+    }
+    let (status, _, body) = server.get("/api/v1/diagnostics/catalogue/wrong-pasword", &[]).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(body.contains("did you mean wrong-password?"), "{body}");
+    server.fake.deny_on_cluster(&[Operation::Describe]);
+    for path in ["/api/v1/diagnostics", "/api/v1/diagnostics/connections"] {
+        let (status, _, body) = server.get(path, &[]).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        assert!(body.contains(r#""diagnosis":"not-authorised""#), "{body}");
+    }
+    server.json("/api/v1/diagnostics/catalogue").await;
 }
 
 /// Address, headers, and the status that is due.

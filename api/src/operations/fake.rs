@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use odradek_broker::acl::Operation;
+use odradek_broker::acl::{Operation, Rule, RuleFilter};
 use odradek_broker::client::{
     Admin, Client, ClientError, Fetched, GroupInfo, GroupOffset, NewTopic, OffsetAt, PartitionInfo,
     Placed, Result, Scanned, StoredRecord, TopicInfo, TopicRecords, Unit, UnitPlaced, UserInfo,
@@ -23,6 +23,7 @@ pub struct Fake {
     topics: Mutex<BTreeMap<String, Topic>>,
     groups: Mutex<Vec<GroupInfo>>,
     users: Mutex<BTreeMap<String, String>>,
+    rules: Mutex<Vec<Rule>>,
     /// What nobody may do on the cluster.
     denied: Mutex<BTreeSet<Operation>>,
     appended: Notify,
@@ -290,6 +291,22 @@ impl Admin for Fake {
     async fn delete_user(&self, name: &str) -> Result<()> {
         self.users.lock().expect("lock").remove(name);
         Ok(())
+    }
+
+    async fn rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>> {
+        let rules = self.rules.lock().expect("lock");
+        Ok(rules.iter().filter(|rule| filter.matches(rule)).cloned().collect())
+    }
+
+    async fn add_rules(&self, rules: Vec<Rule>) -> Result<()> {
+        self.rules.lock().expect("lock").extend(rules);
+        Ok(())
+    }
+
+    async fn delete_rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>> {
+        let deleted = self.rules(filter).await?;
+        self.rules.lock().expect("lock").retain(|rule| !filter.matches(rule));
+        Ok(deleted)
     }
 
     async fn may_on_cluster(&self, operation: Operation) -> Result<()> {

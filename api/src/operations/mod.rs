@@ -3,7 +3,9 @@
 //! An operation takes typed arguments and the seam's traits, and returns typed answers. It knows no
 //! HTTP and prints nothing: `http/` and `cli/` parse, call one of these, and format.
 
+pub mod acls;
 pub mod cursor;
+pub mod diagnoses;
 pub mod filter;
 pub mod follow;
 pub mod groups;
@@ -30,6 +32,9 @@ pub enum Failure {
     Invalid { detail: String, hint: String },
     #[error("{0}")]
     NotFound(String),
+    /// There is no such thing; `hint` names what was probably meant.
+    #[error("{detail}")]
+    Unknown { detail: String, hint: String },
     /// What the cursor points at is no longer there.
     #[error("{0}")]
     Gone(String),

@@ -7,23 +7,25 @@ const ANY: i8 = 1;
 /// The pattern kind that means: whatever would apply to a resource of this name.
 const MATCH: i8 = 2;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PatternFilter {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PatternFilter {
+    #[default]
     Any,
+    /// Whatever would apply to a resource of the name.
     Match,
     Of(PatternKind),
 }
 
-/// `None` means any.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RuleFilter {
-    kind: Option<ResourceKind>,
-    pattern: PatternFilter,
-    name: Option<String>,
-    principal: Option<String>,
-    host: Option<String>,
-    operation: Option<Operation>,
-    permission: Option<Permission>,
+/// `None` means any; the default means every rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleFilter {
+    pub kind: Option<ResourceKind>,
+    pub pattern: PatternFilter,
+    pub name: Option<String>,
+    pub principal: Option<String>,
+    pub host: Option<String>,
+    pub operation: Option<Operation>,
+    pub permission: Option<Permission>,
 }
 
 /// A filter as a request has it.
@@ -57,7 +59,7 @@ impl RuleFilter {
         })
     }
 
-    pub(crate) fn matches(&self, rule: &Rule) -> bool {
+    pub fn matches(&self, rule: &Rule) -> bool {
         fn any_or_same<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
             wanted.is_none_or(|wanted| wanted == found)
         }

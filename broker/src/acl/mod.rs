@@ -27,7 +27,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use access::Access;
-pub(crate) use filter::{FilterCodes, RuleFilter};
+pub(crate) use filter::FilterCodes;
+pub use filter::{PatternFilter, RuleFilter};
 pub(crate) use rules::Rules;
 
 /// Kafka's only name of the cluster resource.
@@ -137,7 +138,7 @@ impl ResourceKind {
     }
 
     /// What may be done with such a resource at all, as Kafka's `AclEntry` has it.
-    pub(crate) const fn operations(self) -> &'static [Operation] {
+    pub const fn operations(self) -> &'static [Operation] {
         use Operation::{
             Alter, AlterConfigs, ClusterAction, Create, CreateTokens, Delete, Describe,
             DescribeConfigs, DescribeTokens, IdempotentWrite, Read, TwoPhaseCommit, Write,

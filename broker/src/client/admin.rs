@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::local::{Local, refused};
 use super::{Admin, ClientError, GroupInfo, GroupPartition, NewTopic, Result, TopicInfo, UserInfo};
-use crate::acl::{Operation, Resource};
+use crate::acl::{Operation, Resource, Rule, RuleFilter, changes};
 use crate::auth::{UserRecord, may_be_user};
 use crate::client::Client;
 use crate::core::Core;
@@ -116,8 +116,47 @@ impl Admin for Local {
         Ok(())
     }
 
+    async fn rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>> {
+        let core = self.broker.core();
+        self.may_see_rules(&core, Operation::Describe)?;
+        let known = core.access.read();
+        Ok(known
+            .iter()
+            .map(|(rule, _)| rule)
+            .filter(|rule| filter.matches(rule))
+            .cloned()
+            .collect())
+    }
+
+    async fn add_rules(&self, rules: Vec<Rule>) -> Result<()> {
+        let core = self.broker.core();
+        self.may_see_rules(&core, Operation::Alter)?;
+        rules.iter().try_for_each(changes::check).map_err(refused)?;
+        changes::create(&core, rules).await.map_err(refused)
+    }
+
+    async fn delete_rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>> {
+        let core = self.broker.core();
+        self.may_see_rules(&core, Operation::Alter)?;
+        let deleted = changes::delete(&core, std::slice::from_ref(filter)).await;
+        Ok(deleted.map_err(refused)?.into_iter().flatten().collect())
+    }
+
     async fn may_on_cluster(&self, operation: Operation) -> Result<()> {
         self.may(&self.broker.core(), operation, Resource::Cluster)
+    }
+}
+
+impl Local {
+    /// As the Kafka port has it: the right on the cluster, and an authorizer at all.
+    fn may_see_rules(&self, core: &Core, operation: Operation) -> Result<()> {
+        self.may(core, operation, Resource::Cluster)?;
+        if core.access.enabled() {
+            return Ok(());
+        }
+        let why = "access rules are not in force here: set authorizer.class.name=\
+                   org.apache.kafka.metadata.authorizer.StandardAuthorizer, and super.users";
+        Err(ClientError::Refused(why.to_owned()))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The seam: how ingest, analytics and the HTTP API reach topics.
 //!
 //! Two traits. [`Client`] is the data: produce, fetch, times, groups' offsets, atomic units.
-//! [`Admin`] is the cluster: topics, groups, users. Their local form calls the broker's functions
-//! directly: no socket, the same authorisation, the same validation. A remote form, which speaks to
-//! an Apache Kafka cluster, can stand behind the same traits; nothing above may need to know which
-//! it has.
+//! [`Admin`] is the cluster: topics, groups, users, access rules. Their local form calls the
+//! broker's functions directly: no socket, the same authorisation, the same validation. A remote
+//! form, which speaks to an Apache Kafka cluster, can stand behind the same traits; nothing above
+//! may need to know which it has.
 //!
 //! What the seam promises:
 //! 1. A call that returned `Ok` is durable: it survives a power cut.
@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::acl::Operation;
+use crate::acl::{Operation, Rule, RuleFilter};
 
 pub(crate) use local::Local;
 pub use odradek_protocol::batch::Record as StoredRecord;
@@ -247,6 +247,12 @@ pub trait Admin: Send + Sync + 'static {
     /// Adds the user, or changes the password of an existing one.
     async fn set_user(&self, name: &str, password: &str) -> Result<()>;
     async fn delete_user(&self, name: &str) -> Result<()>;
+    /// The access rules that the filter means, those of one pattern together.
+    async fn rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>>;
+    /// All of them or none; one that is there already is a success.
+    async fn add_rules(&self, rules: Vec<Rule>) -> Result<()>;
+    /// Removes the rules that the filter means, and returns them.
+    async fn delete_rules(&self, filter: &RuleFilter) -> Result<Vec<Rule>>;
     /// Refuses what access rules deny on the cluster, for what stands beside the broker and has no
     /// rules of its own: sources, processors, the state of the process.
     async fn may_on_cluster(&self, operation: Operation) -> Result<()>;

@@ -1,4 +1,7 @@
-//! Every diagnosis. Ids are stable: they stand in metrics, in the manual and in people's notes.
+//! Every diagnosis of a connection, and the way to find those of all kinds. Ids are stable: they
+//! stand in metrics, in the manual and in people's notes.
+
+use super::CONDITIONS;
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -202,9 +205,14 @@ pub const CATALOGUE: &[Diagnosis] = &[
     },
 ];
 
+/// Every diagnosis: of connections, then of the server and its surroundings.
+pub fn all() -> impl Iterator<Item = &'static Diagnosis> {
+    CATALOGUE.iter().chain(CONDITIONS)
+}
+
 /// The diagnosis of this id.
 pub fn find(id: &str) -> Option<&'static Diagnosis> {
-    CATALOGUE.iter().find(|diagnosis| diagnosis.id == id)
+    all().find(|diagnosis| diagnosis.id == id)
 }
 
 #[cfg(test)]
@@ -213,8 +221,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_every_text_says_something() {
-        for (at, diagnosis) in CATALOGUE.iter().enumerate() {
-            assert!(CATALOGUE[..at].iter().all(|other| other.id != diagnosis.id));
+        for (at, diagnosis) in all().enumerate() {
+            assert!(all().take(at).all(|other| other.id != diagnosis.id));
             assert!(diagnosis.id.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
             for text in [diagnosis.what_happened, diagnosis.how_to_fix] {
                 assert!(text.ends_with('.') && !text.contains("  "), "{text}");
