@@ -71,8 +71,8 @@ pub const CONDITIONS: &[Diagnosis] = &[
                         on reading what is there.",
         how_to_fix: "Make room on the disk, or shorten the retention of a large topic \
                      (kafka-configs --alter --add-config retention.ms=…): deletion keeps a reserve \
-                     of its own and works on a full disk. If writes fail though there is room, look at the disk's \
-                     health (dmesg, smartctl). Appends resume by themselves.",
+                     of its own and works on a full disk. If writes fail though there is room, \
+                     look at the disk's health (dmesg, smartctl). Appends resume by themselves.",
     },
     Diagnosis {
         id: SOURCE_FAILS,
