@@ -46,6 +46,9 @@ DEBIAN = {
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
     "mvn": "maven",
+    "curl": "curl",
+    "kcat": "kcat",
+    "ssh": "openssh-client",
 }
 
 
