@@ -11,9 +11,12 @@
 //! CSV a column). With `?envelope=true` (or a body `{"records":[…]}`) each is
 //! `{"key","value","timestamp","partition","headers"}` instead: there a string value is stored as
 //! its text, `{"$base64":"…"}` as bytes, `null` as a tombstone, everything else as its JSON.
-//! A record without a time gets the time of arrival.
+//! A record without a time gets the time of arrival. A body holds at most 100,000 records, and they
+//! come to at most 64 MiB: a few bytes can claim to be many records, or a row much longer than it.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use axum::http::StatusCode;
 use base64::Engine;
@@ -21,8 +24,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use odradek_broker::client::Record;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::limits::{HEADERS_MAX, RECORDS_BYTES_MAX, RECORDS_MAX};
 use super::problem::Problem;
 use crate::operations::filter::Object;
 use crate::operations::write::Draft;
@@ -50,14 +55,64 @@ struct Envelope<'a> {
     #[serde(default)]
     partition: Option<i32>,
     #[serde(borrow, default)]
-    headers: Vec<(String, Option<&'a RawValue>)>,
+    headers: AtMost<(String, Option<&'a RawValue>), HEADERS_MAX>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelopes<'a> {
     #[serde(borrow)]
-    records: Vec<&'a RawValue>,
+    records: Elements<'a>,
+}
+
+type Elements<'a> = AtMost<&'a RawValue, RECORDS_MAX>;
+
+/// The first of a list's elements; those behind them are read, and not kept.
+struct AtMost<T, const MAX: usize> {
+    first: Vec<T>,
+    more: bool,
+}
+
+impl<T, const MAX: usize> Default for AtMost<T, MAX> {
+    fn default() -> Self {
+        Self { first: Vec::new(), more: false }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for AtMost<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(AtMostVisitor(PhantomData))
+    }
+}
+
+impl<'a> Elements<'a> {
+    fn texts(self) -> Result<impl Iterator<Item = &'a [u8]>, Problem> {
+        if self.more {
+            return Err(too_many());
+        }
+        Ok(self.first.into_iter().map(|raw| raw.get().as_bytes()))
+    }
+}
+
+struct AtMostVisitor<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMostVisitor<T, MAX> {
+    type Value = AtMost<T, MAX>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut read = AtMost::default();
+        while let Some(element) = list.next_element()? {
+            read.more = read.first.len() == MAX;
+            if !read.more {
+                read.first.push(element);
+            }
+        }
+        Ok(read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +132,7 @@ pub fn parse(
     match kind {
         "" | "application/json" => json_body(body, query, now_ms),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            Ok(lines(body).map(|line| json_record(line, query, now_ms)).collect())
+            gathered(lines(body).map(|line| json_record(line, query, now_ms)))
         }
         "text/csv" => csv_body(body, query, now_ms),
         "text/plain" => {
@@ -86,7 +141,7 @@ pub fn parse(
                 value: Some(Bytes::copy_from_slice(line)),
                 ..Record::default()
             };
-            Ok(lines(body).map(|line| Ok((query.partition, record(line)))).collect())
+            gathered(lines(body).map(|line| Ok((query.partition, record(line)))))
         }
         other => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -96,6 +151,33 @@ pub fn parse(
     }
 }
 
+/// All of them, unless they are too many or too large together.
+fn gathered(drafts: impl Iterator<Item = Draft>) -> Result<Vec<Draft>, Problem> {
+    let mut all = Vec::new();
+    let mut bytes = 0;
+    for draft in drafts {
+        bytes += match &draft {
+            Ok((_, record)) => {
+                [&record.key, &record.value].into_iter().flatten().map(Bytes::len).sum::<usize>()
+            }
+            Err(why) => why.len(),
+        };
+        if all.len() == RECORDS_MAX || bytes > RECORDS_BYTES_MAX {
+            return Err(too_many());
+        }
+        all.push(draft);
+    }
+    Ok(all)
+}
+
+fn too_many() -> Problem {
+    let detail = format!(
+        "a body holds at most {RECORDS_MAX} records, and they come to at most {} MiB",
+        RECORDS_BYTES_MAX >> 20
+    );
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).hint("send it in several requests")
+}
+
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let trimmed = body.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     trimmed.filter(|line| !line.iter().all(u8::is_ascii_whitespace))
@@ -103,12 +185,11 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn json_body(body: &[u8], query: &DraftQuery, now_ms: i64) -> Result<Vec<Draft>, Problem> {
     if let Ok(envelopes) = serde_json::from_slice::<Envelopes>(body) {
-        let texts = envelopes.records.into_iter().map(|raw| raw.get().as_bytes());
-        return Ok(texts.map(|text| envelope(text, query.partition, now_ms)).collect());
+        let texts = envelopes.records.texts()?;
+        return gathered(texts.map(|text| envelope(text, query.partition, now_ms)));
     }
-    if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(body) {
-        let texts = elements.into_iter().map(|raw| raw.get().as_bytes());
-        return Ok(texts.map(|text| json_record(text, query, now_ms)).collect());
+    if let Ok(elements) = serde_json::from_slice::<Elements>(body) {
+        return gathered(elements.texts()?.map(|text| json_record(text, query, now_ms)));
     }
     match serde_json::from_slice::<&RawValue>(body) {
         Ok(raw) => Ok(vec![json_record(raw.get().as_bytes(), query, now_ms)]),
@@ -140,8 +221,11 @@ fn envelope(text: &[u8], partition: Option<i32>, now_ms: i64) -> Draft {
     let timestamp = envelope
         .timestamp
         .map(|raw| serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()));
-    let mut headers = Vec::with_capacity(envelope.headers.len());
-    for (name, value) in envelope.headers {
+    if envelope.headers.more {
+        return Err(format!("a record has at most {HEADERS_MAX} headers"));
+    }
+    let mut headers = Vec::with_capacity(envelope.headers.first.len());
+    for (name, value) in envelope.headers.first {
         headers.push((Bytes::from(name), stored(value)?));
     }
     let record = Record {
@@ -191,7 +275,7 @@ fn csv_body(body: &[u8], query: &DraftQuery, now_ms: i64) -> Result<Vec<Draft>, 
         };
         Ok((query.partition, record))
     });
-    Ok(rows.collect())
+    gathered(rows)
 }
 
 fn time(text: Option<&str>, now_ms: i64) -> Result<i64, String> {
@@ -252,6 +336,37 @@ mod tests {
         assert_eq!(record(&all[1]), (None, [0xff, 0].as_slice(), 1_357_017_300_000));
         assert_eq!(all[2].as_ref().expect("a record").1.value, None);
         assert!(all[3].is_err());
+    }
+
+    #[test]
+    fn a_small_body_cannot_become_records_without_end() {
+        let query = DraftQuery::default();
+        let refused = |kind: &str, body: &str| {
+            let problem = parse(Some(kind), body.as_bytes(), &query, NOW_MS).err();
+            problem.is_some_and(|problem| problem.to_json().contains("at most 100000 records"))
+        };
+        let (all, more) = (RECORDS_MAX, RECORDS_MAX + 1);
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        for kind in ["application/x-ndjson", "text/plain"] {
+            assert_eq!(drafts(kind, &"0\n".repeat(all), &query).len(), all, "{kind}");
+            assert!(refused(kind, &"0\n".repeat(more)), "{kind}");
+        }
+        assert_eq!(drafts("application/json", &list(all), &query).len(), all);
+        assert!(refused("application/json", &list(more)));
+        assert!(refused("application/json", &format!("{{\"records\":{}}}", list(more))));
+        // 70,000 rows of two bytes, each of which would become an object of a kilobyte: 70 MB.
+        let csv = format!("{}\n{}", "n".repeat(1000), "0\n".repeat(70_000));
+        assert!(refused("text/csv", &csv));
+    }
+
+    #[test]
+    fn an_envelope_with_a_thousand_headers_is_one_and_with_more_is_not() {
+        for (count, good) in [(HEADERS_MAX, true), (HEADERS_MAX + 1, false)] {
+            let headers = vec!["[\"\",null]"; count].join(",");
+            let body = format!("{{\"records\":[{{\"headers\":[{headers}]}}]}}");
+            let all = drafts("application/json", &body, &DraftQuery::default());
+            assert_eq!(all[0].is_ok(), good, "{count}");
+        }
     }
 
     #[test]

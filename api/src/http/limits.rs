@@ -13,8 +13,15 @@ use super::problem::Problem;
 
 /// A request body is held in memory while it is taken apart.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// All bodies together: two of the largest. The records made of them are as much again.
+/// All bodies together: two of the largest.
 const BODIES_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// A record takes a few hundred bytes with its answer, though it may be two on the wire.
+pub const RECORDS_MAX: usize = 100_000;
+/// What the records of a body may come to: each row of a CSV becomes an object with all the names
+/// of the header line, so a long name makes much of little.
+pub const RECORDS_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+/// Of one record in an envelope, for the same reason as the records themselves.
+pub const HEADERS_MAX: usize = 1000;
 /// Ranges being read at once, each of which holds a few megabytes (see `operations/range`).
 const READERS_MAX: usize = 32;
 /// Who cannot begin within this time is told to come back.
