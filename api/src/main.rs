@@ -1,41 +1,5 @@
-//! The binary `odradek`: read the command line, do the one thing that it asks for.
+//! The binary `odradek`; `lib.rs` is its outline.
 
-mod cli;
-mod console;
-mod demo;
-mod exporter;
-mod http;
-mod local;
-mod logging;
-mod operations;
-mod pipeline;
-mod process;
-mod services;
-
-use std::process::ExitCode;
-
-use clap::Parser;
-
-use cli::{Cli, Command};
-
-fn main() -> ExitCode {
-    process::begin();
-    let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Serve(command) => command.run(),
-        Command::Check(command) => command.run(),
-        Command::Explain(command) => command.run(),
-        Command::User(command) => command.run(),
-        Command::Acl(command) => command.run(),
-        Command::Topic(command) => command.run(),
-        Command::Produce(command) => command.run(),
-        Command::Consume(command) => command.run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(complaint) => {
-            eprintln!("odradek: {complaint}");
-            complaint.exit_code()
-        }
-    }
+fn main() -> std::process::ExitCode {
+    odradek::main()
 }

@@ -187,7 +187,7 @@ fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn basic(text: &str) -> Option<(String, String)> {
+pub fn basic(text: &str) -> Option<(String, String)> {
     let (scheme, encoded) = text.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
