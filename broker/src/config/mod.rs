@@ -7,6 +7,7 @@
 
 pub mod client_metrics;
 pub mod consumer_groups;
+mod data_folder;
 pub mod describe;
 pub mod dynamic;
 pub mod group;
@@ -217,7 +218,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         node_id: node_id(reader),
         cluster_id: reader.written("odradek.cluster.id"),
         rack: reader.written("broker.rack"),
-        log_dir: log_dir(reader),
+        log_dir: data_folder::resolve(reader),
         durability: durability(reader),
         disk_reserve_bytes: reader.number("odradek.disk.reserve.bytes"),
         memory_bytes_max: reader.number("odradek.memory.max.bytes"),
@@ -242,6 +243,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         levels: Levels::default(),
         listeners,
     };
+    config.warnings.extend(data_folder::slip(&config.log_dir, cfg!(windows)));
     config.users = users(reader, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
     config
@@ -276,24 +278,6 @@ fn node_id(reader: &Reader<'_>) -> i32 {
         (None, Some(old)) => old.parse().unwrap_or(1),
         _ => reader.number("node.id"),
     }
-}
-
-fn log_dir(reader: &Reader<'_>) -> PathBuf {
-    let old = reader.written("log.dir");
-    let dirs = reader.written("log.dirs").or(old).unwrap_or_else(|| reader.text("log.dirs"));
-    let origin = reader.origin("log.dirs").or(reader.origin("log.dir"));
-    let mut dirs = dirs.split(',').map(str::trim).filter(|dir| !dir.is_empty());
-    let dir = PathBuf::from(dirs.next().unwrap_or("odradek-data"));
-    if dirs.next().is_some() {
-        let what = "more than one folder";
-        reader.problem(origin, "log.dirs", what, "name one; partitions are not spread over disks");
-    }
-    // The start removes what does not belong to a known topic: never in somebody else's folder.
-    if dir.join("meta.properties").exists() {
-        let what = format!("{} holds the data of an Apache Kafka", dir.display());
-        reader.problem(origin, "log.dirs", what, "name another folder, for example odradek-data");
-    }
-    dir
 }
 
 fn durability(reader: &Reader<'_>) -> Durability {
@@ -402,11 +386,15 @@ fn users(reader: &Reader<'_>, warnings: &mut Vec<String>) -> Vec<ConfigUser> {
     }
     let file = reader.written("odradek.jaas.file").or(reader.values.jaas_file.clone());
     if let Some(file) = file {
-        let parsed = match values::read_text(Path::new(&file)) {
-            Ok(text) => jaas::parse_file(&text),
-            Err(problem) => Err(problem.what),
-        };
-        take(&file, reader.origin("odradek.jaas.file"), parsed);
+        let origin = reader.origin("odradek.jaas.file");
+        match values::read_text(Path::new(&file)) {
+            Ok(text) => take(&file, origin, jaas::parse_file(&text)),
+            Err(problem) => {
+                let fix = "check the path: it is from odradek.jaas.file, or from KAFKA_OPTS \
+                           (-Djava.security.auth.login.config=)";
+                reader.problem(origin, &file, problem.what, fix);
+            }
+        }
     }
     users.into_iter().map(|(name, password)| ConfigUser { name, password }).collect()
 }

@@ -184,6 +184,33 @@ fn a_jaas_file_is_read_by_key_and_by_the_jvms_option() {
 }
 
 #[test]
+fn a_jaas_file_that_is_not_there_is_named_with_where_its_path_was_written() {
+    let option = r"-Djava.security.auth.login.config=E:\Apps\config\kafka_server_jaas.conf";
+    let sources = Sources {
+        environment: vec![("KAFKA_OPTS".to_owned(), option.to_owned())],
+        ..Sources::default()
+    };
+    let problems = Config::load(&sources).unwrap_err();
+    let text = problems[0].to_string();
+    assert!(text.contains("kafka_server_jaas.conf: cannot be read"), "{text}");
+    assert!(text.contains("KAFKA_OPTS") && !text.contains("user_NAME"), "{text}");
+}
+
+#[test]
+fn a_file_of_an_editor_on_windows_is_read_as_java_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.properties");
+    let sources = Sources { file: Some(file.clone()), ..Sources::default() };
+    // 0xfc is an umlaut in Latin-1 and no UTF-8.
+    std::fs::write(&file, b"# f\xfcr zu Hause\r\nnum.partitions=4\r\n").unwrap();
+    assert_eq!(Config::load(&sources).unwrap().topics.partitions, 4);
+    std::fs::write(&file, b"\xff\xfen\0u\0m\0").unwrap();
+    let problems = Config::load(&sources).unwrap_err();
+    let text = problems[0].to_string();
+    assert!(text.contains("is UTF-16") && text.contains("save it as UTF-8"), "{text}");
+}
+
+#[test]
 fn a_jaas_line_without_users_is_explained_and_two_passwords_are_refused() {
     let client = "sasl.jaas.config=PlainLoginModule required username=\"a\" password=\"b\";";
     let config = load(client);

@@ -159,7 +159,8 @@ impl Values {
                     line: Some(error.line),
                     key: String::new(),
                     what: error.what,
-                    fix: "write it as in a Java properties file".to_owned(),
+                    fix: "write it as in a Java file: a backslash of a path twice, or as /"
+                        .to_owned(),
                 });
             }
         };
@@ -231,15 +232,25 @@ impl Values {
     }
 }
 
-/// The text of a user's file, or what is wrong with it.
+/// The text of a user's file, or what is wrong with it. Java reads properties as Latin-1, so what
+/// is not UTF-8 (an umlaut in a comment, from an editor on Windows) is taken for that.
 pub fn read_text(path: &Path) -> Result<String, ConfigProblem> {
-    std::fs::read_to_string(path).map_err(|error| ConfigProblem {
+    let problem = |what: String, fix: &str| ConfigProblem {
         file: path.display().to_string(),
         line: None,
         key: String::new(),
-        what: format!("cannot be read: {error}"),
-        fix: "check the path and who may read it".to_owned(),
-    })
+        what,
+        fix: fix.to_owned(),
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        problem(format!("cannot be read: {error}"), "check the path and who may read it")
+    })?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let what = "is UTF-16, which some editors on Windows call Unicode";
+        return Err(problem(what.to_owned(), "save it as UTF-8"));
+    }
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect()))
 }
 
 fn dotted(variable: &str) -> String {
