@@ -16,6 +16,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::{Broker, Inner};
@@ -218,10 +219,7 @@ where
             }
             End::Odd(rejected) => {
                 if rejected.diagnosis == diagnose::HTTP_ON_KAFKA_PORT {
-                    let text = diagnose::http_hint(&self.broker.config());
-                    let sent = self.writer.write_all(text.as_bytes());
-                    // The hint is a courtesy; a client that does not take it loses nothing.
-                    let _ = tokio::time::timeout(Duration::from_secs(1), sent).await;
+                    hint(&self.broker, &mut self.writer).await;
                 }
                 let Session { peer, listener, .. } = &*self.session;
                 let Rejected { diagnosis, evidence } = rejected;
@@ -230,6 +228,24 @@ where
         }
         let _ = self.writer.shutdown().await;
     }
+}
+
+/// Tells who speaks HTTP where the HTTP port is. A courtesy: a client that does not take it loses
+/// nothing.
+async fn hint<W: AsyncWrite + Unpin>(broker: &Broker, writer: &mut W) {
+    let text = diagnose::http_hint(&broker.config());
+    let sent = writer.write_all(text.as_bytes());
+    let _ = tokio::time::timeout(Duration::from_secs(1), sent).await;
+}
+
+/// Ends a connection whose first bytes were not TLS. What has come is read first: a socket that is
+/// closed with unread bytes resets the connection, and clients then have less to say of the cause.
+pub(crate) async fn turn_away(broker: &Broker, mut stream: TcpStream, diagnosis: &str) {
+    let _ = stream.try_read(&mut [0; FIRST_READ_BYTES]);
+    if diagnosis == diagnose::HTTP_ON_KAFKA_PORT {
+        hint(broker, &mut stream).await;
+    }
+    let _ = stream.shutdown().await;
 }
 
 /// Writes the pieces of a reply with vectored writes. A client that takes nothing for a while is

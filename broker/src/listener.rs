@@ -130,6 +130,7 @@ async fn greet(broker: Broker, bound: &Bound, stream: TcpStream, peer: SocketAdd
         let mut first = [0; 8];
         let seen = stream.peek(&mut first).await.unwrap_or(0);
         if let Some((id, evidence)) = diagnose::of_first_bytes_on_tls(&first[..seen]) {
+            connection::turn_away(&broker, stream, id).await;
             return Err((id, evidence));
         }
         let accepted = acceptor.accept(stream).await;

@@ -18,7 +18,7 @@ import org.apache.kafka.common.serialization.*;
  * NAME as their client id.
  */
 public class Mistakes {
-    static final int SECONDS_MAX = 6;
+    static final int SECONDS_MAX = 8;
 
     public static void main(String[] args) throws Exception {
         List<String> lines = Files.readAllLines(Path.of(args[0]));

@@ -85,8 +85,10 @@ class Case:
         return re.sub(r"\W", "_", f"{self.why}-{self.client}").upper()
 
     def needs(self):
+        if self.command:
+            return [self.command[0]]
         things = {JAVA: "kafka-4.3.0", SMALL: "kafka-4.3.0", OLD: "kafka-python-2.0.2",
-                  KCAT: "kcat", "curl": "curl", "a browser": "chromium", "ssh": "ssh"}
+                  KCAT: "kcat"}
         return [things[self.client]] if self.client in things else []
 
 
@@ -158,6 +160,9 @@ CASES = [
          command=CHROMIUM),
     Case("http", "curl", (HTTP_HINT,), "http-on-kafka-port", 'the first bytes are "POST',
          command=("curl", "-sS", "-d", "x=1", "http://127.0.0.1:{port}/topics")),
+    Case("http", "curl on a port with TLS", (HTTP_HINT,), "http-on-kafka-port",
+         'the first bytes are "GET', protocol="SSL",
+         command=("curl", "-sS", "http://127.0.0.1:{port}/topics")),
     Case("http-reply", "its first bytes, which no program sends", ("*the connection is closed",),
          "other-protocol", 'the first bytes are "HTTP/1.1 200 OK',
          first_bytes=b"HTTP/1.1 200 OK\r\n"),
@@ -167,7 +172,7 @@ CASES = [
                   "-o", "UserKnownHostsFile=/dev/null", "-p", "{port}", "nobody@127.0.0.1")),
     *each("no-tls", "plain-on-tls-port", "the first bytes are a Kafka request without TLS", {
         PYTHON: "KafkaTimeoutError: Unable to bootstrap from",
-        RDKAFKA: "in state APIVERSION_QUERY)",
+        RDKAFKA: "Disconnected: connection closed by peer: receive 0 after POLLIN",
         KCAT: "Disconnected while requesting ApiVersion: might be caused by incorrect "
               "security.protocol configuration (connecting to a SSL listener?)",
         JAVA: "TimeoutException: Timed out waiting for a node assignment",
