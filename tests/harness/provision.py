@@ -14,6 +14,8 @@ import zipfile
 import tarfile
 from pathlib import Path
 
+from . import network
+
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 CACHE = Path(
@@ -47,6 +49,7 @@ DEBIAN = {
     "javac": "default-jdk-headless",
     "mvn": "maven",
     "curl": "curl",
+    "ip": "iproute2",
     "kcat": "kcat",
     "ssh": "openssh-client",
 }
@@ -156,6 +159,25 @@ def kafka(version):
     return folder, problem
 
 
+def relocated():
+    """Kafka's client as Databricks ships it: one jar, its packages below `kafkashaded`."""
+    pom = TESTS / "java" / "relocated" / "pom.xml"
+    folder = CACHE / "java" / f"kafka-relocated-{key_of(pom.read_text())}"
+    if (folder / "complete").exists():
+        return folder, None
+    if not shutil.which("mvn"):
+        return folder, "there is no mvn"
+    say(f"Apache Kafka's client, relocated, by Maven into {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    problem = attempt(["mvn", "-q", "-B", "-f", str(pom), "package", f"-Dwork={folder / 'work'}",
+                       f"-Djar={folder / 'kafka-relocated.jar'}"])
+    if problem is None:
+        shutil.rmtree(folder / "work")
+        (folder / "complete").touch()
+    return folder, problem
+
+
 def there(thing):
     """Whether this program is on the PATH, or this file exists."""
     return Path(thing).exists() if thing.startswith("/") else shutil.which(thing)
@@ -204,4 +226,11 @@ def everything():
         environment[f"ODRADEK_TEST_KAFKA_{version.replace('.', '_')}"] = str(folder)
         if why or "java" in missing:
             missing[f"kafka-{version}"] = why or missing["java"]
+    folder, why = relocated()
+    environment["ODRADEK_TEST_KAFKA_RELOCATED"] = str(folder)
+    if why or "java" in missing:
+        missing["kafka-relocated"] = why or missing["java"]
+    why = network.missing()
+    if why:
+        missing["a network of its own"] = why
     return environment, missing
