@@ -114,7 +114,8 @@ def ask_kafka_python(options, verb, topic):
     else:
         consumer = KafkaConsumer(topic, group_id=options["client_id"], **options)
         try:
-            consumer.poll(SECONDS * 1000)
+            if not consumer.poll(SECONDS * 1000):
+                return "it waits for records that do not come"
         finally:
             consumer.close()
     return "fine"

@@ -147,6 +147,18 @@ def test_a_path_in_kafka_opts_that_is_not_there_stops_the_start_and_is_named(fol
     assert f"{wrong}: cannot be read" in broker.log() and "KAFKA_OPTS" in broker.log()
 
 
+def test_a_jaas_file_pasted_into_server_properties_is_one_problem_with_its_line(folders):
+    folder = folders()
+    broker = windows(folder, free_port(), "data", jaas=None)
+    lines = broker.text.count(b"\n")
+    broker.text += JAAS_FILE.replace("\n", "\r\n").encode()
+    with pytest.raises(AssertionError, match="ended with"):
+        broker.start()
+    said = [line for line in broker.log().splitlines() if "server.properties:" in line]
+    assert len(said) == 1 and f"server.properties:{lines + 1}: KafkaServer" in said[0], said
+    assert "odradek.jaas.file=" in said[0], said
+
+
 # admin.properties for every tool
 
 

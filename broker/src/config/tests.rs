@@ -197,6 +197,27 @@ fn a_jaas_file_that_is_not_there_is_named_with_where_its_path_was_written() {
 }
 
 #[test]
+fn a_jaas_file_pasted_into_the_properties_is_one_problem() {
+    let text = "listners=X
+KafkaServer {
+    PlainLoginModule required
+    username=\"admin\"
+    user_admin=\"secret1\";
+};
+Client {
+    PlainLoginModule required
+    username=\"admin\";
+};
+num.partitons=2";
+    let all = problems(text);
+    let lines: Vec<&str> = all.iter().map(|p| p.split(' ').next().unwrap()).collect();
+    let expected = ["server.properties:1:", "server.properties:2:", "server.properties:11:"];
+    assert_eq!(lines, expected, "{all:?}");
+    assert!(all[1].contains("odradek.jaas.file=") && !all[1].contains("secret1"), "{}", all[1]);
+    assert!(problem("KafkaServer{\nuser_admin=\"secret1\";\n};").contains("a JAAS file"));
+}
+
+#[test]
 fn a_file_of_an_editor_on_windows_is_read_as_java_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.properties");

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Found, Verdict};
@@ -376,6 +377,7 @@ impl<'a> Reader<'a> {
 /// Checks every written name against the table; returns those without effect, with the reason.
 pub fn check_names(reader: &Reader<'_>, listeners: &[String]) -> Vec<(String, &'static str)> {
     let mut without_effect = Vec::new();
+    let pasted = pasted_jaas(reader);
     for (name, entry) in &reader.values.entries {
         let bare = match without_listener(name, listeners) {
             Ok(bare) => bare,
@@ -407,6 +409,7 @@ pub fn check_names(reader: &Reader<'_>, listeners: &[String]) -> Vec<(String, &'
                 without_effect.push((name.clone(), why));
             }
             Some(Found::Foreign(Verdict::Used)) => {}
+            None if entry.origin.line().is_some_and(|line| pasted.contains(&line)) => {}
             None => {
                 let fix = match keys::nearest(bare) {
                     Some(near) => format!("is {near} meant? Else take the line out"),
@@ -417,6 +420,30 @@ pub fn check_names(reader: &Reader<'_>, listeners: &[String]) -> Vec<(String, &'
         }
     }
     without_effect
+}
+
+/// The lines of a JAAS file that was pasted into the properties: one problem instead of one a line.
+fn pasted_jaas(reader: &Reader<'_>) -> Range<usize> {
+    let entries = &reader.values.entries;
+    let is_section = |(name, entry): &(&String, &Entry)| {
+        let bare = name.strip_suffix('{').filter(|_| entry.value.is_empty());
+        let bare = bare.or(Some(name.as_str()).filter(|_| entry.value.starts_with('{')));
+        matches!(bare, Some("KafkaServer" | "KafkaClient" | "Client"))
+    };
+    let first = entries.iter().filter(is_section).min_by_key(|(_, entry)| entry.origin.line());
+    let Some((name, entry)) = first else { return 0..0 };
+    let fix = "keep it in a file of its own and write odradek.jaas.file= with its path here, or \
+               write listener.name.NAME.plain.sasl.jaas.config= and behind it the lines between \
+               the braces as one";
+    reader.problem(
+        Some(&entry.origin),
+        name,
+        "the content of a JAAS file does not belong here",
+        fix,
+    );
+    // Of keys that stand there twice, the last counts.
+    let end = entries.get("};").and_then(|entry| entry.origin.line()).unwrap_or(usize::MAX - 1);
+    entry.origin.line().unwrap_or_default()..end + 1
 }
 
 /// Strips `listener.name.<listener>.` and `<mechanism>.`; `Err` is an unknown listener.
