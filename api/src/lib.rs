@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => command.run(),
         Command::Produce(command) => command.run(),
         Command::Consume(command) => command.run(),
+        Command::Tls(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

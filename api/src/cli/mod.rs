@@ -12,6 +12,7 @@ pub mod password;
 pub mod produce;
 pub mod remote;
 pub mod serve;
+pub mod tls;
 pub mod topic;
 pub mod user;
 
@@ -47,6 +48,7 @@ pub enum Command {
     Topic(topic::Topic),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    Tls(tls::Tls),
 }
 
 /// Where the server's configuration is.

@@ -4,12 +4,16 @@
 //! HTTP and prints nothing: `http/` and `cli/` parse, call one of these, and format.
 
 pub mod acls;
+pub mod atomic_file;
+pub mod certificate_facts;
+pub mod certificates;
 pub mod cursor;
 pub mod diagnoses;
 pub mod filter;
 pub mod follow;
 pub mod groups;
 pub mod instant;
+pub mod machine;
 pub mod merge;
 pub mod models;
 pub mod range;

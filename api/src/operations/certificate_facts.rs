@@ -1,0 +1,88 @@
+//! What PEM text says about its certificates: whom they name, until when, and by whom.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    pub subject: String,
+    pub issuer: String,
+    /// DNS names and addresses, in the order of the certificate.
+    pub names: Vec<String>,
+    pub not_after: Timestamp,
+    /// SHA-256 over the whole certificate, as openssl writes it.
+    pub fingerprint: String,
+    /// It vouches for itself: an authority at the end of its chain, or a lone certificate.
+    pub is_root: bool,
+    /// It may sign others.
+    pub is_authority: bool,
+    /// The key as the certificate holds it, to be compared.
+    pub public_key: Vec<u8>,
+    /// The certificate again, alone.
+    pub pem: String,
+}
+
+/// Every certificate in the text, in its order; keys and other blocks are passed over.
+pub fn read(pem: &[u8]) -> Result<Vec<CertificateFacts>, String> {
+    let mut found = Vec::new();
+    for block in Pem::iter_from_buffer(pem) {
+        let block = block.map_err(|error| format!("is not valid PEM: {error}"))?;
+        if block.label == "CERTIFICATE" {
+            let parsed = block.parse_x509();
+            let certificate = parsed.map_err(|error| format!("holds no certificate: {error}"))?;
+            found.push(facts(&certificate, &block.contents));
+        }
+    }
+    Ok(found)
+}
+
+fn facts(certificate: &X509Certificate<'_>, der: &[u8]) -> CertificateFacts {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let names = alternative.iter().flat_map(|names| &names.value.general_names);
+    let not_after = certificate.validity().not_after.timestamp();
+    CertificateFacts {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        names: names.filter_map(name).collect(),
+        not_after: Timestamp::from_second(not_after).unwrap_or(Timestamp::MAX),
+        fingerprint: fingerprint(der),
+        is_root: certificate.subject().as_raw() == certificate.issuer().as_raw(),
+        is_authority: certificate.is_ca(),
+        public_key: certificate.public_key().subject_public_key.data.to_vec(),
+        pem: armoured(der),
+    }
+}
+
+fn name(general: &GeneralName<'_>) -> Option<String> {
+    match general {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| v6()).ok().map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    let bytes: Vec<String> = Sha256::digest(der).iter().map(|b| format!("{b:02X}")).collect();
+    bytes.join(":")
+}
+
+/// Lines of 64 characters, as RFC 7468 wants them.
+fn armoured(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}
