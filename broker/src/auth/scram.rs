@@ -124,7 +124,7 @@ impl AwaitingProof {
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
         let header = binding.and_then(|text| STANDARD.decode(text).ok());
         if header.as_deref() != Some(self.first.gs2_header.as_bytes())
-            || nonce != Some(self.nonce.as_str())
+            || !nonce.is_some_and(|nonce| self.is_our_nonce(nonce))
         {
             return Err(ScramError::Malformed);
         }
@@ -143,6 +143,14 @@ impl AwaitingProof {
         let proof = hash.hmac(&verifier.server_key, signed.as_bytes());
         let answer = format!("v={}", STANDARD.encode(proof));
         Ok((self.first.user, answer.into_bytes()))
+    }
+
+    /// What was sent, or that with the client's part once more before it: so librdkafka writes it
+    /// before 2.6.1 (its pull request 4895), for example in the kcat of Debian 12. Kafka 3.9 takes
+    /// that, 4.0 does not. Our part is in it either way, and the proof is over all of it.
+    fn is_our_nonce(&self, nonce: &str) -> bool {
+        nonce.strip_prefix(self.first.nonce.as_str()).is_some_and(|rest| rest == self.nonce)
+            || nonce == self.nonce
     }
 }
 
@@ -170,7 +178,13 @@ mod tests {
     }
 
     /// What a client computes, for the cases that have no vector.
-    fn client_final(hash: Hash, password: &str, bare: &str, server_first: &str) -> Vec<u8> {
+    fn client_final(
+        hash: Hash,
+        password: &str,
+        bare: &str,
+        server_first: &str,
+        repeated: &str,
+    ) -> Vec<u8> {
         let field = |name: &str| {
             let mut fields = server_first.split(',');
             fields.find_map(|field| field.strip_prefix(name)).unwrap().to_owned()
@@ -193,7 +207,7 @@ mod tests {
             ),
         }
         let client_key = hash.hmac(&salted, b"Client Key");
-        let without_proof = format!("c=biws,r={}", field("r="));
+        let without_proof = format!("c=biws,r={repeated}{}", field("r="));
         let signed = format!("{bare},{server_first},{without_proof}");
         let signature = hash.hmac(&hash.digest(&client_key), signed.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
@@ -201,11 +215,22 @@ mod tests {
     }
 
     fn exchange(hash: Hash, verifier: (Verifier, bool), typed: &str) -> Result<String, ScramError> {
+        exchange_with(hash, verifier, typed, "")
+    }
+
+    /// `repeated` stands before the nonce of the final message.
+    fn exchange_with(
+        hash: Hash,
+        verifier: (Verifier, bool),
+        typed: &str,
+        repeated: &str,
+    ) -> Result<String, ScramError> {
         let bare = "n=us=2Cer=3D,r=abc";
         let first = ClientFirst::parse(format!("n,,{bare}").as_bytes()).unwrap();
         let (awaiting, bytes) = AwaitingProof::answer(hash, first, verifier);
         let server_first = String::from_utf8(bytes).unwrap();
-        awaiting.check(&client_final(hash, typed, bare, &server_first)).map(|(user, _)| user)
+        let last = client_final(hash, typed, bare, &server_first, repeated);
+        awaiting.check(&last).map(|(user, _)| user)
     }
 
     #[test]
@@ -216,6 +241,21 @@ mod tests {
             let wrong = Err(ScramError::WrongPassword);
             assert_eq!(exchange(hash, (verifier.clone(), true), "pencils"), wrong);
             assert_eq!(exchange(hash, (verifier, false), "pencil"), wrong);
+        }
+    }
+
+    #[test]
+    fn old_librdkafka_logs_in_with_its_part_of_the_nonce_written_twice() {
+        let verifier = |hash| (Verifier::derive(hash, "pencil"), true);
+        for hash in [Hash::Sha256, Hash::Sha512] {
+            let user = exchange_with(hash, verifier(hash), "pencil", "abc");
+            assert_eq!(user, Ok("us,er=".to_owned()));
+            let wrong = exchange_with(hash, verifier(hash), "pencils", "abc");
+            assert_eq!(wrong, Err(ScramError::WrongPassword));
+            for repeated in ["a", "abcabc", "xyz", "bc"] {
+                let odd = exchange_with(hash, verifier(hash), "pencil", repeated);
+                assert_eq!(odd, Err(ScramError::Malformed), "{repeated}");
+            }
         }
     }
 
