@@ -35,6 +35,8 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => command.run(),
         Command::Produce(command) => command.run(),
         Command::Consume(command) => command.run(),
+        Command::Expose(command) => command.run(),
+        Command::ClientConfig(command) => command.run(),
         Command::Tls(command) => command.run(),
     };
     match done {

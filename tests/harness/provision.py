@@ -51,6 +51,7 @@ DEBIAN = {
     "curl": "curl",
     "ip": "iproute2",
     "kcat": "kcat",
+    "nft": "nftables",
     "ssh": "openssh-client",
 }
 

@@ -5,8 +5,10 @@
 
 pub mod acl;
 pub mod check;
+pub mod client_config;
 pub mod consume;
 pub mod explain;
+pub mod expose;
 pub mod paragraph;
 pub mod password;
 pub mod produce;
@@ -48,6 +50,8 @@ pub enum Command {
     Topic(topic::Topic),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    Expose(expose::Expose),
+    ClientConfig(client_config::ClientConfig),
     Tls(tls::Tls),
 }
 

@@ -25,13 +25,16 @@ impl PasswordArgs {
 
     /// For a new password: typed twice.
     pub fn read_new(&self) -> Result<String, Complaint> {
-        self.find(|| {
-            let first = ask("New password: ")?;
-            if first != ask("Again: ")? {
-                return Err(Complaint::wrong_input("the two passwords differ"));
-            }
-            Ok(first)
-        })
+        self.find(ask_twice)
+    }
+
+    /// As [`Self::read_new`], on the terminal whatever file and environment say.
+    pub fn ask_new() -> Result<String, Complaint> {
+        let password = ask_twice()?;
+        if password.is_empty() {
+            return Err(Complaint::wrong_input("the password is empty"));
+        }
+        Ok(password)
     }
 
     fn find(&self, ask: impl FnOnce() -> Result<String, Complaint>) -> Result<String, Complaint> {
@@ -49,6 +52,14 @@ impl PasswordArgs {
         }
         Ok(password)
     }
+}
+
+fn ask_twice() -> Result<String, Complaint> {
+    let first = ask("New password: ")?;
+    if first != ask("Again: ")? {
+        return Err(Complaint::wrong_input("the two passwords differ"));
+    }
+    Ok(first)
 }
 
 fn ask(prompt: &str) -> Result<String, Complaint> {

@@ -4,9 +4,9 @@
 
 use clap::{Args, Subcommand};
 use odradek_broker::Broker;
-use odradek_broker::client::Principal;
+use odradek_broker::client::{Principal, UserInfo};
 use odradek_broker::config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::password::PasswordArgs;
 use super::remote::{Remote, RemoteArgs, encoded};
@@ -93,33 +93,126 @@ impl User {
         if let Some(server) = target.server {
             let password = PasswordArgs::default();
             let remote = RemoteArgs { server, user: target.login, password };
-            return block_on(async { over_http(&mut remote.open()?, &change).await });
+            return block_on(async { apply(&mut Users::Running(remote.open()?), &change).await });
         }
         let (config, _) = target.config.load()?;
-        // The broker works on its own threads also when nobody can connect to it.
-        let runtime = tokio::runtime::Runtime::new()
-            .map_err(|error| Complaint::failed(format!("cannot start: {error}")))?;
-        runtime.block_on(here(config, &change))
+        with_users(config, async |users| apply(users, &change).await)
     }
 }
 
-async fn here(config: Config, change: &Change) -> Done {
-    let http = config.http_listen.clone();
-    match Broker::open_offline(config).await {
-        Ok(broker) => {
-            let done = offline(&broker, change).await;
-            broker.shutdown().await;
-            done
+async fn apply(users: &mut Users, change: &Change) -> Done {
+    match change {
+        Change::Set { name, password, create } => {
+            users.set(name, password, *create).await?;
+            said(name, *create);
         }
-        Err(closed) => {
-            let Some(address) = http else { return Err(Complaint::failed(closed.to_string())) };
-            let mut remote = Remote::at(&reachable(&address));
-            if remote.send("GET", "/healthz", &[], bytes::Bytes::new()).await.is_err() {
-                let text = format!("{closed}; and no server answers at http://{address}");
-                return Err(Complaint::failed(text));
+        Change::List => {
+            for user in users.list().await? {
+                println!("{}\t{}", user.name, user.mechanisms.join(","));
             }
-            over_http(&mut remote, change).await
         }
+        Change::Delete { name } => {
+            users.delete(name).await?;
+            println!("deleted user {name}");
+        }
+    }
+    Ok(())
+}
+
+/// The users of a data folder, or of the server that has it open.
+pub enum Users {
+    Stopped(Broker),
+    Running(Remote),
+}
+
+/// Does something with the users of this configuration's data folder.
+pub fn with_users<T>(
+    config: Config,
+    work: impl AsyncFnOnce(&mut Users) -> Result<T, Complaint>,
+) -> Result<T, Complaint> {
+    // The broker works on its own threads also when nobody can connect to it.
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Complaint::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let mut users = Users::open(config).await?;
+        let done = work(&mut users).await;
+        if let Users::Stopped(broker) = users {
+            broker.shutdown().await;
+        }
+        done
+    })
+}
+
+impl Users {
+    async fn open(config: Config) -> Result<Self, Complaint> {
+        let http = config.http_listen.clone();
+        let closed = match Broker::open_offline(config).await {
+            Ok(broker) => return Ok(Self::Stopped(broker)),
+            Err(closed) => closed,
+        };
+        let Some(address) = http else { return Err(Complaint::failed(closed.to_string())) };
+        let mut remote = Remote::at(&reachable(&address));
+        if remote.send("GET", "/healthz", &[], bytes::Bytes::new()).await.is_err() {
+            let text = format!("{closed}; and no server answers at http://{address}");
+            return Err(Complaint::failed(text));
+        }
+        Ok(Self::Running(remote))
+    }
+
+    /// `create`: the user must be new, else must be there.
+    pub async fn set(&mut self, name: &str, password: &str, create: bool) -> Done {
+        match self {
+            Self::Stopped(broker) => {
+                let admin = broker.admin(Principal::internal());
+                users::set(&*admin, name, password, Some(create)).await.map_err(failed)
+            }
+            Self::Running(remote) => {
+                let body = json!({"password": password, "create": create});
+                remote.json("PUT", &user_path(name), Some(&body)).await.map(|_| ())
+            }
+        }
+    }
+
+    pub async fn list(&mut self) -> Result<Vec<UserInfo>, Complaint> {
+        match self {
+            Self::Stopped(broker) => {
+                users::list(&*broker.admin(Principal::internal())).await.map_err(failed)
+            }
+            Self::Running(remote) => {
+                let answer = remote.json("GET", "/api/v1/users", None).await?;
+                let users = answer["users"].as_array().into_iter().flatten();
+                Ok(users.map(listed).collect())
+            }
+        }
+    }
+
+    pub async fn delete(&mut self, name: &str) -> Done {
+        match self {
+            Self::Stopped(broker) => {
+                let admin = broker.admin(Principal::internal());
+                users::delete(&*admin, name).await.map_err(failed)
+            }
+            Self::Running(remote) => {
+                remote.json("DELETE", &user_path(name), None).await.map(|_| ())
+            }
+        }
+    }
+}
+
+fn failed(failure: crate::operations::Failure) -> Complaint {
+    Complaint::failed(failure.to_string())
+}
+
+fn user_path(name: &str) -> String {
+    format!("/api/v1/users/{}", encoded(name))
+}
+
+fn listed(user: &Value) -> UserInfo {
+    let mechanisms = user["mechanisms"].as_array().into_iter().flatten();
+    let mechanisms = mechanisms.filter_map(|m| m.as_str()).map(str::to_owned);
+    UserInfo {
+        name: user["name"].as_str().unwrap_or("?").to_owned(),
+        mechanisms: mechanisms.collect(),
     }
 }
 
@@ -130,51 +223,6 @@ fn reachable(listen: &str) -> String {
         Some(("[::]", port)) => format!("[::1]:{port}"),
         _ => listen.to_owned(),
     }
-}
-
-async fn offline(broker: &Broker, change: &Change) -> Done {
-    let admin = broker.admin(Principal::internal());
-    let failed = |e: crate::operations::Failure| Complaint::failed(e.to_string());
-    match change {
-        Change::Set { name, password, create } => {
-            users::set(&*admin, name, password, Some(*create)).await.map_err(failed)?;
-            said(name, *create);
-        }
-        Change::List => {
-            for user in users::list(&*admin).await.map_err(failed)? {
-                println!("{}\t{}", user.name, user.mechanisms.join(","));
-            }
-        }
-        Change::Delete { name } => {
-            users::delete(&*admin, name).await.map_err(failed)?;
-            println!("deleted user {name}");
-        }
-    }
-    Ok(())
-}
-
-async fn over_http(remote: &mut Remote, change: &Change) -> Done {
-    let path = |name: &str| format!("/api/v1/users/{}", encoded(name));
-    match change {
-        Change::Set { name, password, create } => {
-            let body = json!({"password": password, "create": create});
-            remote.json("PUT", &path(name), Some(&body)).await?;
-            said(name, *create);
-        }
-        Change::List => {
-            let answer = remote.json("GET", "/api/v1/users", None).await?;
-            for user in answer["users"].as_array().into_iter().flatten() {
-                let mechanisms = user["mechanisms"].as_array().into_iter().flatten();
-                let mechanisms: Vec<&str> = mechanisms.filter_map(|m| m.as_str()).collect();
-                println!("{}\t{}", user["name"].as_str().unwrap_or("?"), mechanisms.join(","));
-            }
-        }
-        Change::Delete { name } => {
-            remote.json("DELETE", &path(name), None).await?;
-            println!("deleted user {name}");
-        }
-    }
-    Ok(())
 }
 
 fn said(name: &str, created: bool) {

@@ -1,8 +1,8 @@
 //! A local certificate authority, and the certificates of the server and of clients.
 //!
-//! All lie in one folder: `ca.pem` and `ca.key`; `server.pem` and, by their names, those of clients,
-//! each with private key, certificate and authority in one file, as Kafka's `ssl.keystore.location`
-//! takes it. Invariants:
+//! All lie in one folder: `ca.pem` and `ca.key`; `server.pem` and, by their names, those of
+//! clients, each with private key, certificate and authority in one file, as Kafka's
+//! `ssl.keystore.location` takes it. Invariants:
 //! 1. An authority that is there is never replaced: what trusts it goes on working.
 //! 2. A file is there whole or not at all, and one with a private key is its owner's only.
 //! 3. Names of the former server certificate stay in the new one, so that a renewal needs no
