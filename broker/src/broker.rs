@@ -17,7 +17,7 @@ use crate::core::{Core, OpenError};
 use crate::diagnose::Diary;
 use crate::fetch_session::FetchSessions;
 use crate::limits;
-use crate::listener;
+use crate::listeners::Listeners;
 use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::retention;
@@ -33,8 +33,8 @@ pub enum StartError {
          running there? Choose another port in `listeners`"
     )]
     Bind { name: String, address: String, error: std::io::Error },
-    #[error("listener {name}: {why}")]
-    Tls { name: String, why: String },
+    #[error("{0}")]
+    Tls(String),
 }
 
 /// A listener that is bound.
@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     pub gate: Gate,
     pub open_connections: AtomicUsize,
     loggers: OnceLock<Arc<dyn Loggers>>,
-    listeners: std::sync::Mutex<Vec<BoundListener>>,
+    pub listeners: Listeners,
     stopping: watch::Sender<bool>,
     tasks: std::sync::Mutex<JoinSet<()>>,
 }
@@ -91,14 +91,8 @@ impl Broker {
         if login && broker.core().users.is_empty() {
             tracing::warn!("nobody can log in yet: add a user with `odradek user add NAME`");
         }
-        let bound = listener::bind_all(&broker.inner.static_config).await?;
-        let addresses = bound.iter().map(listener::Bound::describe).collect();
-        *crate::partition::lock(&broker.inner.listeners) = addresses;
-        for listener in bound {
-            let BoundListener { name, protocol, address } = listener.describe();
-            tracing::info!(listener = %name, protocol = protocol.name(), %address, "listening");
-            broker.spawn(listener::serve(broker.clone(), listener));
-        }
+        broker.inner.listeners.start(&broker, &broker.config()).await?;
+        broker.spawn(Listeners::reload(broker.clone()));
         broker.spawn(retention::run(broker.clone()));
         broker.spawn(watch_incarnation(broker.clone()));
         Ok(broker)
@@ -124,7 +118,7 @@ impl Broker {
             gate: Gate::default(),
             open_connections: AtomicUsize::new(0),
             loggers: OnceLock::new(),
-            listeners: std::sync::Mutex::default(),
+            listeners: Listeners::default(),
             stopping: watch::channel(false).0,
             tasks: std::sync::Mutex::default(),
             static_config: config,
@@ -151,7 +145,7 @@ impl Broker {
     }
 
     pub fn listeners(&self) -> Vec<BoundListener> {
-        crate::partition::lock(&self.inner.listeners).clone()
+        self.inner.listeners.shown()
     }
 
     /// The configuration as it is now, with what was changed while the broker runs.

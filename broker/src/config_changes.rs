@@ -7,9 +7,10 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 
 use crate::acl::{Operation, Resource};
+use crate::broker::Broker;
 use crate::config::client_metrics::Refused;
 use crate::config::keys::{self, Key, Kind};
-use crate::config::{Config, Levels, Overrides, Subscription};
+use crate::config::{Config, Durability, Levels, Overrides, Subscription, check_change};
 use crate::core::Core;
 use crate::handlers::Context;
 use crate::state::{self, ConfigResource, StateKey, TopicRecord};
@@ -88,7 +89,7 @@ impl Target {
             Self::Other(ConfigResource::Broker(_) | ConfigResource::BrokerDefaults) => {
                 match keys::find(name) {
                     Some(keys::Found::Key(key)) => Some(key),
-                    _ => None,
+                    _ => keys::of_listener(name),
                 }
             }
         }
@@ -105,8 +106,25 @@ pub(crate) enum Change {
     Subtract(String),
 }
 
-/// Changes one resource, all keys or none. `replace`: what is not named is taken away.
+/// Changes one resource, all keys or none. `replace`: what is not named is taken away. It goes on
+/// to its end when the one who asked leaves: a listener may be closed to open another in its place.
 pub(crate) async fn alter(
+    context: &Context,
+    target: Target,
+    changes: Vec<(String, Change)>,
+    replace: bool,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let (broker, core) = (context.broker.clone(), context.core.clone());
+    let work = tokio::spawn(async move {
+        alter_now(&broker, &core, &target, &changes, replace, validate_only).await
+    });
+    let stopped = |_| refuse(ResponseError::UnknownServerError, "the change was interrupted");
+    work.await.unwrap_or_else(stopped)
+}
+
+async fn alter_now(
+    broker: &Broker,
     core: &Arc<Core>,
     target: &Target,
     changes: &[(String, Change)],
@@ -117,12 +135,19 @@ pub(crate) async fn alter(
     match target {
         Target::Topic(name) => {
             let before = &topic_changes::existing(core, name)?.configs;
-            let after = changed(target, before, changes, replace)?;
+            let after = changed(target, before, changes, replace, &core.config())?;
             alter_topic(core, name, after, validate_only).await
         }
         Target::Other(resource) => {
-            let after = changed(target, &core.configs.overrides(resource), changes, replace)?;
-            alter_other(core, resource, after, validate_only).await
+            let before = core.configs.overrides(resource);
+            let after = changed(target, &before, changes, replace, &core.config())?;
+            let reread = matches!(resource, ConfigResource::Broker(_)) && !validate_only;
+            alter_other(broker, core, resource, after, validate_only).await?;
+            if reread {
+                // As in Kafka: to set a file's name again is to ask that the file be read again.
+                broker.inner.listeners.reload_changed().await;
+            }
+            Ok(())
         }
         Target::Loggers => {
             let why = "levels of loggers are changed one by one, by IncrementalAlterConfigs";
@@ -136,6 +161,7 @@ fn changed(
     before: &Overrides,
     changes: &[(String, Change)],
     replace: bool,
+    config: &Config,
 ) -> Result<Overrides, Refusal> {
     let mut after = if replace { Overrides::new() } else { before.clone() };
     for (name, change) in changes {
@@ -155,7 +181,12 @@ fn changed(
             let why = format!("Can't {verb} to key {name} because its type is not LIST.");
             return refuse(ResponseError::InvalidConfig, why);
         };
-        let now = before.get(name).map_or(key.default.unwrap_or_default(), String::as_str);
+        let fixed = match target {
+            Target::Other(_) => config.written(name).map(|(value, _)| value),
+            _ => None,
+        };
+        let now = before.get(name).map(String::as_str).or(fixed);
+        let now = now.unwrap_or(key.default.unwrap_or_default());
         let mut list: Vec<&str> = now.split(',').filter(|word| !word.is_empty()).collect();
         for word in words.split(',') {
             if verb == "SUBTRACT" {
@@ -201,6 +232,7 @@ fn settle(core: &Arc<Core>, topic: Topic) {
 }
 
 async fn alter_other(
+    broker: &Broker,
     core: &Arc<Core>,
     resource: &ConfigResource,
     after: Overrides,
@@ -233,20 +265,38 @@ async fn alter_other(
         }
     };
     if validate_only {
-        return Ok(());
+        let checked = match config {
+            Some(config) => broker.inner.listeners.check(&config).await,
+            None => Ok(()),
+        };
+        return checked.or_else(|why| refuse(ResponseError::InvalidRequest, why));
     }
     let value = (!after.is_empty()).then(|| state::value(&after));
     let key = StateKey::Config(resource.clone());
-    core.put_state(vec![(key, value)]).await.map_err(storage)?;
     match config {
-        Some(config) => put_config(core, config),
-        None => core.configs.set_overrides(resource.clone(), after),
+        Some(config) => {
+            // What may fail comes first, then the record, then what cannot fail.
+            let listeners = broker.inner.listeners.prepare(broker, &config).await;
+            let listeners = listeners.or_else(|why| refuse(ResponseError::InvalidRequest, why))?;
+            if let Err(error) = core.put_state(vec![(key, value)]).await {
+                listeners.undo().await;
+                return Err(storage(error));
+            }
+            put_config(core, config);
+            listeners.take_effect();
+        }
+        None => {
+            core.put_state(vec![(key, value)]).await.map_err(storage)?;
+            core.configs.set_overrides(resource.clone(), after);
+        }
     }
     Ok(())
 }
 
 fn with_levels(core: &Core, levels: Levels) -> Result<Config, Refusal> {
-    let config = core.config().with_levels(levels);
+    let before = core.config();
+    let config = before.with_levels(levels);
+    let config = config.and_then(|after| check_change(&before, &after).map(|()| after));
     config.or_else(|why| refuse(ResponseError::InvalidRequest, why))
 }
 
@@ -255,6 +305,9 @@ fn put_config(core: &Arc<Core>, config: Config) {
     core.configs.set_current(config);
     let config = core.config();
     core.log.set_compaction(config.compaction);
+    if let Durability::Interval(interval) = config.durability {
+        core.log.set_flush_interval(interval);
+    }
     for topic in core.topics.all() {
         match config.topic_settings(&topic.configs) {
             Ok(settings) if settings == topic.settings => {}
@@ -271,11 +324,12 @@ mod tests {
 
     #[test]
     fn lists_grow_and_shrink_from_what_is_set_or_the_default() {
-        let target = Target::Topic("t".to_owned());
+        let (target, config) = (Target::Topic("t".to_owned()), Config::defaults());
         let set = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
         let change = |before: &Overrides, change| {
             let changes = [("cleanup.policy".to_owned(), change)];
-            changed(&target, before, &changes, false).map(|after| after["cleanup.policy"].clone())
+            changed(&target, before, &changes, false, &config)
+                .map(|after| after["cleanup.policy"].clone())
         };
         let append = |words: &str| Change::Append(words.to_owned());
         let subtract = |words: &str| Change::Subtract(words.to_owned());
@@ -284,19 +338,19 @@ mod tests {
         assert_eq!(change(&set, append("compact,delete")).unwrap(), "compact,delete");
         assert_eq!(change(&set, subtract("compact")).unwrap(), "");
         let changes = [("retention.ms".to_owned(), append("1"))];
-        let (error, why) = changed(&target, &none, &changes, false).unwrap_err();
+        let (error, why) = changed(&target, &none, &changes, false, &config).unwrap_err();
         assert_eq!(error, ResponseError::InvalidConfig);
         assert_eq!(why, "Can't APPEND to key retention.ms because its type is not LIST.");
     }
 
     #[test]
     fn to_replace_takes_away_what_is_not_named() {
-        let target = Target::Topic("t".to_owned());
+        let (target, config) = (Target::Topic("t".to_owned()), Config::defaults());
         let before = Overrides::from([("retention.ms".to_owned(), "1".to_owned())]);
         let changes = [("segment.bytes".to_owned(), Change::Set("9".to_owned()))];
-        let kept = changed(&target, &before, &changes, false).unwrap();
+        let kept = changed(&target, &before, &changes, false, &config).unwrap();
         assert_eq!(kept.len(), 2);
-        let replaced = changed(&target, &before, &changes, true).unwrap();
+        let replaced = changed(&target, &before, &changes, true, &config).unwrap();
         assert_eq!(replaced.into_keys().collect::<Vec<_>>(), ["segment.bytes"]);
     }
 }

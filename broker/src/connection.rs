@@ -17,7 +17,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::broker::{Broker, Inner};
 use crate::diagnose::{self, Seen};
@@ -100,8 +100,13 @@ impl From<io::Error> for End {
 }
 
 /// Serves until either side ends it. Odd ends are logged and kept in the diary.
-pub(crate) async fn run<S>(broker: Broker, session: Arc<Session>, stream: S)
-where
+/// `closing`: its listener is closed, and so is it once it has answered what was asked.
+pub(crate) async fn run<S>(
+    broker: Broker,
+    session: Arc<Session>,
+    closing: watch::Receiver<bool>,
+    stream: S,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (read_half, write_half) = tokio::io::split(stream);
@@ -112,6 +117,7 @@ where
         blocked: false,
         broker,
         session,
+        closing,
     };
     let end = connection.serve().await;
     connection.ended(end).await;
@@ -127,6 +133,7 @@ struct Connection<R, W> {
     blocked: bool,
     broker: Broker,
     session: Arc<Session>,
+    closing: watch::Receiver<bool>,
 }
 
 impl<R, W> Connection<R, W>
@@ -138,7 +145,9 @@ where
         let mut stopping = self.broker.stopping();
         loop {
             let muted_until = self.session.muted_until();
+            let closing = *self.closing.borrow();
             let may_read = !self.blocked
+                && !closing
                 && muted_until.is_none()
                 && self.in_flight.len() < limits::REQUESTS_AHEAD_MAX;
             let unmuted = tokio::time::sleep_until(muted_until.unwrap_or_else(Instant::now).into());
@@ -154,6 +163,10 @@ where
                 }
                 () = unmuted, if muted_until.is_some() => Ok(()),
                 _ = stopping.changed() => Err(End::Stopping),
+                _ = self.closing.changed(), if !closing => Ok(()),
+                () = std::future::ready(()), if closing && self.in_flight.is_empty() => {
+                    Err(End::Stopping)
+                }
                 () = tokio::time::sleep(patience), if self.in_flight.is_empty() => Err(End::Idle),
             };
             if let Err(end) = step {

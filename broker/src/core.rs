@@ -169,6 +169,9 @@ impl Core {
         let configs = Arc::new(Configs::new(config, std::mem::take(&mut restored.configs)));
         let opening = Opening { config: configs.current(), ..opening };
         opening.log.set_compaction(opening.config.compaction);
+        if let config::Durability::Interval(interval) = opening.config.durability {
+            opening.log.set_flush_interval(interval);
+        }
         let topics = Arc::new(Topics::default());
         for (name, record) in &restored.topics {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;

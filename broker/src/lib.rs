@@ -19,6 +19,7 @@ mod group;
 mod handlers;
 mod limits;
 mod listener;
+mod listeners;
 mod log_histograms;
 pub mod loggers;
 mod metrics;

@@ -23,6 +23,9 @@ pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// TLS handshake and SASL login together.
 pub(crate) const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How often certificate files are looked at for a change.
+pub(crate) const CERTIFICATES_LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Fetch sessions kept (Kafka: `max.incremental.fetch.session.cache.slots`).
 pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
 

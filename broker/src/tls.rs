@@ -4,6 +4,7 @@
 //! principal of a client that showed a certificate is its subject, in Kafka's form.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,6 +54,24 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, String
         error => format!("the certificate in {chain_place} cannot be used: {error}"),
     })?;
     Ok(Arc::new(config))
+}
+
+/// What tells whether the files of a listener's TLS are still those that were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp(Vec<Option<(SystemTime, u64)>>);
+
+/// Of the files as they are now; one that cannot be looked at has no time.
+pub fn stamp(settings: &TlsSettings) -> Stamp {
+    let all = [Some(&settings.key), Some(&settings.chain), settings.truststore.as_ref()];
+    let files = all.into_iter().flatten().filter_map(|pem| match pem {
+        Pem::File(path) => Some(path),
+        Pem::Inline(_) => None,
+    });
+    let state = |path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    Stamp(files.map(state).collect())
 }
 
 /// Whom the client's certificate names; `None` without one. `Err` is a name that no rule fits.

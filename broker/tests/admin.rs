@@ -7,6 +7,8 @@ use node::{Wire, named, text};
 
 #[path = "admin/configs.rs"]
 mod configs;
+#[path = "admin/listeners.rs"]
+mod listeners;
 mod node;
 #[path = "admin/partitions.rs"]
 mod partitions;

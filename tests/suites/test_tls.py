@@ -182,3 +182,55 @@ def test_a_plain_client_on_the_tls_port_fails_and_others_go_on(broker):
     producer = KafkaProducer(**python_options(broker, "SSL"))
     assert producer.send("tls-others", b"x").get(10).offset >= 0
     producer.close()
+
+
+def certificate_number(address, ca):
+    """The serial number of the certificate that a new connection is shown."""
+    context = ssl.create_default_context(cafile=str(ca))
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname="localhost") as tls:
+            return tls.getpeercert()["serialNumber"]
+
+
+@pytest.mark.skipif(APACHE, reason="Kafka looks at a file again only when it is named again")
+def test_a_renewed_certificate_is_served_without_a_restart(broker):
+    ca = broker.folder / "ca.pem"
+    producer = KafkaProducer(**python_options(broker, "SSL"))
+    producer.send("tls-renewed", b"before").get(10)
+    before = certificate_number(broker.tls, ca)
+    pem = broker.folder / "server.pem"
+    pem.write_text("half written")
+    wait_for("the broker says that it keeps what it has",
+             lambda: "cannot be used; what was read before stays in force" in broker.log(), 20)
+    assert certificate_number(broker.tls, ca) == before
+    certificates.server(broker.folder, "ca")
+    wait_for("the new certificate", lambda: certificate_number(broker.tls, ca) != before, 20)
+    assert producer.send("tls-renewed", b"after").get(10).offset == 1
+    producer.close()
+
+
+@pytest.mark.skipif(APACHE, reason="without ZooKeeper Kafka refuses listeners at run time")
+@pytest.mark.needs("kafka-4.3.0")
+def test_kafka_configs_opens_a_tls_listener_and_closes_it_again(broker):
+    late, plain = free_port(), broker.bootstrap
+    kept = broker.properties["listeners"]
+
+    def change(*arguments):
+        java.tool("4.3.0", "configs", "--bootstrap-server", plain, "--alter", "--entity-type",
+                  "brokers", "--entity-name", "1", *arguments)
+
+    changes = broker.folder / "late.properties"
+    changes.write_text(
+        f"listeners={kept},LATE://127.0.0.1:{late}\n"
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,LATE:SSL\n"
+        f"listener.name.late.ssl.keystore.location={broker.folder / 'server.pem'}\n")
+    change("--add-config-file", str(changes))
+    producer = KafkaProducer(bootstrap_servers=f"127.0.0.1:{late}", security_protocol="SSL",
+                             ssl_cafile=str(broker.folder / "ca.pem"))
+    assert producer.send("tls-late", b"x").get(10).offset >= 0
+    producer.close()
+    change("--delete-config",
+           "listeners,listener.security.protocol.map,listener.name.late.ssl.keystore.location")
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", late), timeout=5)

@@ -356,9 +356,7 @@ impl Core {
     }
 
     fn sync_if_due(&self, committer: &mut Committer) {
-        if let Durability::Interval(interval) = self.options.durability
-            && committer.last_sync.elapsed() >= interval
-        {
+        if self.flush_interval().is_some_and(|interval| committer.last_sync.elapsed() >= interval) {
             self.sync_now(committer);
         }
     }

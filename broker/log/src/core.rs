@@ -23,8 +23,14 @@ use crate::read::SegmentCache;
 use crate::recover::Recovery;
 use crate::segment::Segments;
 use crate::settle::Settler;
-use crate::types::{AbortedTransaction, CompactionOptions, Options, PartitionId, Stats, Unit};
+use crate::types::{
+    AbortedTransaction, CompactionOptions, Durability, Options, PartitionId, Stats, Unit,
+};
 use crate::view::View;
+
+pub(crate) fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub(crate) struct Core {
     pub compactor: Mutex<Compactor>,
     /// As it is now: it may be changed while the log is open.
     pub compaction: Mutex<CompactionOptions>,
+    /// With `Durability::Interval`, in milliseconds: as it is now.
+    pub flush_interval_ms: AtomicU64,
     pub view_slot: Arc<Mutex<Option<Arc<dyn View>>>>,
     pub folders: Mutex<Folders>,
     /// Durable groups, oldest first, that segments do not hold yet.
@@ -137,6 +145,10 @@ impl Core {
         let view_slot = feeder.view_slot();
         Core {
             compaction: Mutex::new(options.compaction),
+            flush_interval_ms: AtomicU64::new(match options.durability {
+                Durability::Interval(interval) => whole_ms(interval),
+                Durability::Sync => 0,
+            }),
             options,
             segments: Segments::new(disk.clone()),
             disk,
@@ -161,6 +173,16 @@ impl Core {
             failure: Mutex::default(),
             has_failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// How long what was answered may wait for its sync; `None`: it is synced before.
+    pub fn flush_interval(&self) -> Option<Duration> {
+        match self.options.durability {
+            Durability::Sync => None,
+            Durability::Interval(_) => {
+                Some(Duration::from_millis(self.flush_interval_ms.load(Ordering::Relaxed)))
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::commit::{Committer, settle_threshold};
-use crate::core::{Core, Progress, Step};
+use crate::core::{Core, Progress, Step, whole_ms};
 use crate::disk::Disk;
 use crate::feed::Feeder;
 use crate::folders::Folders;
@@ -282,6 +282,14 @@ impl Log {
         threads.iter().for_each(|thread| thread.thread().unpark());
     }
 
+    /// With `Durability::Interval`: the longest loss from now on. Under `Sync` it means nothing.
+    pub fn set_flush_interval(&self, interval: Duration) {
+        self.core.flush_interval_ms.store(whole_ms(interval), Ordering::Relaxed);
+        // The commit thread may be in a long pause of before.
+        let _queue = self.core.queue();
+        self.core.queue_signal.notify_all();
+    }
+
     /// Why this incarnation ended, if it has.
     pub fn failed(&self) -> Option<String> {
         self.core.failed()
@@ -387,10 +395,7 @@ fn run_commit(core: &Core) {
                     break;
                 }
                 queue.asleep = true;
-                let pause = match core.options.durability {
-                    Durability::Interval(interval) => interval,
-                    Durability::Sync => IDLE_PAUSE,
-                };
+                let pause = core.flush_interval().unwrap_or(IDLE_PAUSE);
                 let waited = core.queue_signal.wait_timeout(queue, pause);
                 waited.expect("no holder of the queue panics").0.asleep = false;
             }

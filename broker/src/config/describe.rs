@@ -51,7 +51,8 @@ const DURATIONS: &[&[&str]] = &[
 ];
 
 impl Config {
-    /// Keys of the broker. Keys without effect are listed only where they were set while it runs.
+    /// Keys of the broker. Those of one listener are listed where they were set, those without
+    /// effect only where they were set while it runs.
     pub fn describe_broker(&self) -> Vec<Described> {
         let used = keys::used().map(|key| {
             let synonyms = self.broker_synonyms(key.name);
@@ -62,10 +63,26 @@ impl Config {
             described(key, value, source, synonyms)
         });
         let dynamic = self.levels().broker.keys().chain(self.levels().defaults.keys());
-        let mut foreign: Vec<&String> = dynamic.filter(|name| !is_used(name)).collect();
-        foreign.sort_unstable();
-        foreign.dedup();
-        used.chain(foreign.into_iter().map(|name| self.without_effect(name))).collect()
+        let mut others: Vec<&String> = dynamic.filter(|name| !is_used(name)).collect();
+        let fixed = self.values.entries.keys();
+        others.extend(fixed.filter(|name| keys::of_listener(name).is_some()));
+        others.sort_unstable();
+        others.dedup();
+        let others = others.into_iter().map(|name| match keys::of_listener(name) {
+            Some(key) => self.of_listener(name, key),
+            None => self.without_effect(name),
+        });
+        used.chain(others).collect()
+    }
+
+    /// A key under a listener's prefix; the bare key is its synonym.
+    fn of_listener(&self, name: &str, key: &'static Key) -> Described {
+        let synonyms = self.broker_synonyms(name);
+        let (value, source) = match synonyms.first() {
+            Some((_, value, source)) => (value.clone(), *source),
+            None => (None, Source::Default),
+        };
+        Described { name: Cow::from(name.to_owned()), ..described(key, value, source, synonyms) }
     }
 
     /// What was set for all brokers while they run.
@@ -127,8 +144,11 @@ impl Config {
 
     fn broker_synonyms(&self, name: &str) -> Vec<Synonym> {
         let several = DURATIONS.iter().find(|names| names.contains(&name));
-        let one = [name];
-        let names: &[&str] = several.map_or(&one, |names| names);
+        let own = match keys::of_listener(name) {
+            Some(key) => vec![name, key.name],
+            None => vec![name],
+        };
+        let names: &[&str] = several.map_or(&own, |names| names);
         let mut synonyms = Vec::new();
         for level in
             [Source::DynamicBroker, Source::DynamicDefault, Source::StaticBroker, Source::Default]
@@ -145,13 +165,14 @@ impl Config {
     /// The name from the table, and the value at this level; a secret has none.
     fn at_level(&self, name: &str, level: Source) -> Option<(Cow<'static, str>, Option<String>)> {
         let key = keys::used().find(|key| key.name == name);
+        let row = key.or_else(|| keys::of_listener(name));
         let value = match level {
             Source::DynamicBroker => self.levels().broker.get(name).map(String::as_str),
             Source::DynamicDefault => self.levels().defaults.get(name).map(String::as_str),
             Source::StaticBroker => self.values.entries.get(name).map(|entry| entry.value.as_str()),
             _ => key.map_or_else(|| default_of_foreign(name), |key| key.default),
         }?;
-        let shown = !key.is_some_and(Key::sensitive);
+        let shown = !row.is_some_and(Key::sensitive);
         let name = key.map_or_else(|| Cow::from(name.to_owned()), |key| Cow::from(key.name));
         Some((name, shown.then(|| value.to_owned())))
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::describe::Source;
-use super::values::{Entry, Origin, Reader, Values};
+use super::values::{self, Entry, Origin, Reader, Values};
 use super::{Config, keys, resolve_dynamic};
 
 /// Values by key, as text.
@@ -42,23 +42,33 @@ impl Config {
     pub fn with_levels(&self, levels: Levels) -> Result<Self, String> {
         check(&levels.broker)?;
         check(&levels.defaults)?;
+        check_defaults(&levels.defaults)?;
         let mut values: Values = self.values.clone();
         for (name, value) in levels.defaults.iter().chain(&levels.broker) {
             let entry = Entry { value: value.clone(), origin: Origin::Dynamic };
+            if name.starts_with("listener.name.") {
+                // Listeners' names are written in any case, and this is the same key.
+                values.entries.retain(|written, _| !written.eq_ignore_ascii_case(name));
+            }
             values.entries.insert(name.clone(), entry);
         }
         let reader = Reader::new(&values);
         let mut config = self.clone();
         resolve_dynamic(&reader, &mut config);
-        config.levels = levels;
-        match reader.into_problems().first() {
-            None => Ok(config),
-            Some(problem) => Err(problem.to_string()),
+        if let Some(problem) = reader.into_problems().first() {
+            return Err(problem.to_string());
         }
+        // A blank value would count as not written, and open what is the default.
+        let blank = levels.broker.get("listeners").is_some_and(|list| list.trim().is_empty());
+        if blank || config.listeners.is_empty() {
+            return Err("Invalid value for configuration listeners: none is left".to_owned());
+        }
+        config.levels = levels;
+        Ok(config)
     }
 
     /// The value that counts for a broker's key and where it was written; not its default.
-    pub(super) fn written(&self, name: &str) -> Option<(&str, Source)> {
+    pub(crate) fn written(&self, name: &str) -> Option<(&str, Source)> {
         let fixed = self.values.entries.get(name).filter(|entry| !entry.value.is_empty());
         let fixed = fixed.map(|entry| (entry.value.as_str(), Source::StaticBroker));
         self.levels.find(name).or(fixed)
@@ -71,13 +81,26 @@ fn check(overrides: &Overrides) -> Result<(), String> {
     let fixed: Vec<&str> = overrides
         .keys()
         .map(String::as_str)
-        .filter(|name| keys::find(name).is_some() && !keys::is_dynamic(name))
+        .filter(|name| match keys::of_listener(name) {
+            // Users hold for all listeners, and a password would lie in the log as it is.
+            Some(key) => key.name == "sasl.jaas.config",
+            None => keys::find(name).is_some() && !keys::is_dynamic(name),
+        })
         .collect();
     if !fixed.is_empty() {
         return Err(format!("Cannot update these configs dynamically: [{}]", fixed.join(", ")));
     }
+    let bare = overrides.keys().map(String::as_str).filter(|name| keys::wants_listener(name));
+    let bare: Vec<&str> = bare.collect();
+    if !bare.is_empty() {
+        return Err(format!(
+            "These security configs can be dynamically updated only per-listener using the \
+             listener prefix: [{}]",
+            bare.join(", ")
+        ));
+    }
     for (name, value) in overrides {
-        match keys::find(name) {
+        match keys::of_listener(name).map(keys::Found::Key).or_else(|| keys::find(name)) {
             Some(keys::Found::Key(key)) => key
                 .check(value)
                 .map_err(|what| format!("Invalid value for configuration {name}: {what}"))?,
@@ -88,6 +111,62 @@ fn check(overrides: &Overrides) -> Result<(), String> {
                 let hint = near.map_or(String::new(), |near| format!(" (is {near} meant?)"));
                 return Err(format!("Unknown broker config name: {name}{hint}"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// What belongs to one broker cannot be set for all. The sentence is Kafka's.
+fn check_defaults(defaults: &Overrides) -> Result<(), String> {
+    let names = defaults.keys().map(String::as_str).filter(|name| keys::is_per_broker(name));
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+        names.join(", ")
+    ))
+}
+
+/// A prefix names a listener that there is.
+fn check_prefixes(config: &Config) -> Result<(), String> {
+    let overrides = &config.levels.broker;
+    let listeners: Vec<String> = config.listeners.iter().map(|one| one.name.clone()).collect();
+    let mut wrong = overrides.keys().filter_map(|name| {
+        let unknown = values::without_listener(name, &listeners).err()?;
+        Some(format!("{name}: there is no listener named {unknown}; name it in listeners"))
+    });
+    wrong.next().map_or(Ok(()), Err)
+}
+
+/// Whether a running broker can go over from one configuration to another; if not, a sentence,
+/// which is Kafka's. What a listener is cannot change while clients are connected to it; a listener
+/// of another name can take its place.
+pub fn check_change(before: &Config, after: &Config) -> Result<(), String> {
+    check_prefixes(after)?;
+    for old in &before.listeners {
+        let Some(new) = after.listeners.iter().find(|new| new.name == old.name) else { continue };
+        if new.protocol != old.protocol {
+            let name = &old.name;
+            return Err(format!(
+                "Security protocol cannot be updated for existing listener {name}"
+            ));
+        }
+        let fixed = |config: &Config| -> Vec<(String, String)> {
+            let prefix = format!("listener.name.{}.", old.name.to_lowercase());
+            let of_it = config.levels.broker.iter().filter(|(name, _)| {
+                name.to_lowercase().starts_with(&prefix)
+                    && keys::of_listener(name).is_some_and(|key| !key.dynamic)
+            });
+            of_it.map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
+        };
+        if fixed(before) != fixed(after) {
+            return Err(format!(
+                "Configs cannot be updated dynamically for existing listener {}, restart broker \
+                 or create a new listener for update",
+                old.name
+            ));
         }
     }
     Ok(())

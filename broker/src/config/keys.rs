@@ -18,7 +18,7 @@ mod topic;
 
 pub use broker::SECTIONS;
 pub use client_metrics::{CLIENT_METRICS, MATCHED};
-pub use dynamic::is_dynamic;
+pub use dynamic::{is_dynamic, is_per_broker, of_listener, wants_listener};
 pub use foreign::{FAMILIES, FOREIGN};
 pub use group::GROUP;
 pub use topic::TOPIC;

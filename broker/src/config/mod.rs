@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use crate::transaction::TransactionSettings;
 pub use client_metrics::Subscription;
 pub use consumer_groups::ConsumerGroupSettings;
-pub use dynamic::{Levels, Overrides};
+pub use dynamic::{Levels, Overrides, check_change};
 pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
 use odradek_log::CompactionOptions;
@@ -265,6 +265,8 @@ fn resolve_dynamic(reader: &Reader<'_>, config: &mut Config) {
     config.groups = groups(reader);
     config.limits = limits(reader);
     config.compaction = compaction(reader);
+    config.durability = durability(reader);
+    config.listeners = listeners::resolve(reader).0;
 }
 
 fn node_id(reader: &Reader<'_>) -> i32 {

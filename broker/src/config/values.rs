@@ -447,7 +447,7 @@ fn pasted_jaas(reader: &Reader<'_>) -> Range<usize> {
 }
 
 /// Strips `listener.name.<listener>.` and `<mechanism>.`; `Err` is an unknown listener.
-fn without_listener<'n>(name: &'n str, listeners: &[String]) -> Result<&'n str, String> {
+pub(super) fn without_listener<'n>(name: &'n str, listeners: &[String]) -> Result<&'n str, String> {
     let Some(rest) = name.strip_prefix("listener.name.") else {
         return Ok(name);
     };

@@ -107,7 +107,7 @@ async fn alter(
     if target == Target::Loggers && !replace {
         return loggers::alter(context.broker.loggers(), &changes, validate_only);
     }
-    config_changes::alter(&context.core, &target, &changes, replace, validate_only).await
+    config_changes::alter(context, target, changes, replace, validate_only).await
 }
 
 /// The sentences are Kafka's.

@@ -13,25 +13,25 @@ use kafka_protocol::messages::{
 use super::*;
 
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub const SET: i8 = 0;
+pub const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// Kafka's `ConfigSource`.
 const DYNAMIC_TOPIC: i8 = 1;
-const DYNAMIC_BROKER: i8 = 2;
+pub const DYNAMIC_BROKER: i8 = 2;
 const DYNAMIC_DEFAULT: i8 = 3;
 const DEFAULT: i8 = 5;
 const OF_CLIENT_METRICS: i8 = 7;
 const OF_GROUP: i8 = 8;
 
-type Op<'a> = (&'a str, i8, Option<&'a str>);
+pub type Op<'a> = (&'a str, i8, Option<&'a str>);
 
 fn resource(kind: i8, name: &str, ops: &[Op<'_>]) -> AlterConfigsResource {
     let configs = ops.iter().map(|(key, operation, value)| {
@@ -46,10 +46,10 @@ fn resource(kind: i8, name: &str, ops: &[Op<'_>]) -> AlterConfigsResource {
         .with_configs(configs.collect())
 }
 
-type Outcome = (i16, Option<String>);
+pub type Outcome = (i16, Option<String>);
 
 impl Wire {
-    async fn alter(&mut self, kind: i8, name: &str, ops: &[Op<'_>]) -> Outcome {
+    pub async fn alter(&mut self, kind: i8, name: &str, ops: &[Op<'_>]) -> Outcome {
         let request = IncrementalAlterConfigsRequest::default()
             .with_resources(vec![resource(kind, name, ops)]);
         let response = self.call(&request, 1).await;
@@ -58,7 +58,7 @@ impl Wire {
         (answer.error_code, answer.error_message.as_ref().map(ToString::to_string))
     }
 
-    async fn set(&mut self, kind: i8, name: &str, key: &str, value: &str) -> Outcome {
+    pub async fn set(&mut self, kind: i8, name: &str, key: &str, value: &str) -> Outcome {
         self.alter(kind, name, &[(key, SET, Some(value))]).await
     }
 
@@ -74,7 +74,7 @@ impl Wire {
         self.call(&request, version).await.responses[0].error_code
     }
 
-    async fn describe(
+    pub async fn describe(
         &mut self,
         kind: i8,
         name: &str,
@@ -94,14 +94,14 @@ impl Wire {
     }
 
     /// Value and source of one key.
-    async fn value(&mut self, kind: i8, name: &str, key: &str) -> (String, i8) {
+    pub async fn value(&mut self, kind: i8, name: &str, key: &str) -> (String, i8) {
         let rows = self.describe(kind, name, Some(&[key])).await;
         let [row] = rows.as_slice() else { panic!("{key}: {} rows", rows.len()) };
         (row.value.as_ref().unwrap().to_string(), row.config_source)
     }
 }
 
-fn value(value: &str, source: i8) -> (String, i8) {
+pub fn value(value: &str, source: i8) -> (String, i8) {
     (value.to_owned(), source)
 }
 

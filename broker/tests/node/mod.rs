@@ -114,7 +114,7 @@ impl Connection {
 /// A broker with the topic `t` of two partitions, and the one connection to it.
 pub struct Wire {
     pub node: Node,
-    connection: Connection,
+    pub connection: Connection,
 }
 
 impl Wire {

@@ -294,3 +294,26 @@ fn an_interval_loses_no_more_than_its_time_and_never_a_part_of_a_unit() {
         }
     });
 }
+
+#[test]
+fn a_shorter_interval_holds_from_the_next_step() {
+    each_seed("shorter interval", 10, |seed| {
+        let mut world = World::new(seed);
+        world.options.durability = Durability::Interval(std::time::Duration::from_secs(3600));
+        world.stop_and_reopen(None);
+        for _ in 0..20 {
+            world.append();
+            world.log.core().commit_step();
+        }
+        world.log.set_flush_interval(std::time::Duration::ZERO);
+        world.log.core().commit_step();
+        world.collect();
+        let answered: Vec<_> =
+            world.partitions.iter().map(|(id, model)| (*id, model.end_offset())).collect();
+        world.stop(Some(CrashMode::Tear));
+        world.reopen();
+        for (id, end) in answered {
+            assert!(world.log.ends(id).expect("attached").log_end_offset >= end);
+        }
+    });
+}

@@ -29,7 +29,8 @@ const LISTENERS: &[Key] = &[
                without login (PLAINTEXT, SSL) start, with a warning.",
     )
     .default("PLAINTEXT://127.0.0.1:9092")
-    .differs("PLAINTEXT://:9092", "without a configuration nobody else may reach the broker"),
+    .differs("PLAINTEXT://:9092", "without a configuration nobody else may reach the broker")
+    .dynamic(),
     Key::new("advertised.listeners", Kind::List, "Addresses that clients are told to use.").long(
         "Not set: each client is told the address at which it reached the broker, which \
                works on a LAN, in containers and on the machine itself. Set it when a router or \
@@ -40,7 +41,8 @@ const LISTENERS: &[Key] = &[
         Kind::List,
         "Protocol of each listener name: NAME:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL, …",
     )
-    .default("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"),
+    .default("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL")
+    .dynamic(),
     Key::new(
         "controller.listener.names",
         Kind::List,
@@ -75,7 +77,8 @@ const LOGIN: &[Key] = &[
     Key::new("sasl.enabled.mechanisms", Kind::List, "Ways to log in.")
         .scope(Scope::Listener)
         .default("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")
-        .differs("GSSAPI", "Kerberos is not offered"),
+        .differs("GSSAPI", "Kerberos is not offered")
+        .dynamic(),
     Key::new(
         "sasl.jaas.config",
         Kind::Password,
@@ -85,7 +88,7 @@ const LOGIN: &[Key] = &[
     .long(
         "Also with Kafka's prefix listener.name.NAME.plain. — the class is not looked at. \
                Users hold for all listeners. Better: `odradek user add NAME`, which keeps no \
-               password in a file.",
+               password in a file and needs no restart.",
     ),
     Key::new(
         "connections.max.reauth.ms",
@@ -118,42 +121,51 @@ const TLS: &[Key] = &[
     Key::new("ssl.keystore.type", Kind::Text, "Only PEM.")
         .scope(Scope::Listener)
         .default("PEM")
-        .differs("JKS", "PEM files are what certificate tools write"),
+        .differs("JKS", "PEM files are what certificate tools write")
+        .dynamic(),
     Key::new(
         "ssl.keystore.location",
         Kind::Text,
         "PEM file with the private key and its certificates.",
     )
-    .scope(Scope::Listener),
+    .scope(Scope::Listener)
+    .dynamic(),
     Key::new("ssl.keystore.key", Kind::Password, "Private key in PEM, instead of a file.")
-        .scope(Scope::Listener),
+        .scope(Scope::Listener)
+        .dynamic(),
     Key::new(
         "ssl.keystore.certificate.chain",
         Kind::Text,
         "Certificates in PEM, instead of a file.",
     )
-    .scope(Scope::Listener),
+    .scope(Scope::Listener)
+    .dynamic(),
     Key::new("ssl.key.password", Kind::Password, "Refused: an encrypted private key is not read.")
-        .scope(Scope::Listener),
+        .scope(Scope::Listener)
+        .dynamic(),
     Key::new("ssl.truststore.type", Kind::Text, "Only PEM.")
         .scope(Scope::Listener)
         .default("PEM")
-        .differs("JKS", "PEM files are what certificate tools write"),
+        .differs("JKS", "PEM files are what certificate tools write")
+        .dynamic(),
     Key::new(
         "ssl.truststore.location",
         Kind::Text,
         "PEM file: authorities that sign clients' certificates.",
     )
-    .scope(Scope::Listener),
+    .scope(Scope::Listener)
+    .dynamic(),
     Key::new("ssl.truststore.certificates", Kind::Text, "The same in PEM, instead of a file.")
-        .scope(Scope::Listener),
+        .scope(Scope::Listener)
+        .dynamic(),
     Key::new(
         "ssl.client.auth",
         Kind::OneOf(&["none", "requested", "required"]),
         "Whether clients must show a certificate.",
     )
     .scope(Scope::Listener)
-    .default("none"),
+    .default("none")
+    .dynamic(),
     Key::new(
         "ssl.principal.mapping.rules",
         Kind::Text,
@@ -167,7 +179,8 @@ const TLS: &[Key] = &[
     ),
     Key::new("ssl.enabled.protocols", Kind::List, "TLS versions offered: TLSv1.2, TLSv1.3.")
         .scope(Scope::Listener)
-        .default("TLSv1.2,TLSv1.3"),
+        .default("TLSv1.2,TLSv1.3")
+        .dynamic(),
 ];
 
 const DATA: &[Key] = &[
@@ -194,7 +207,8 @@ const DATA: &[Key] = &[
         "With odradek.durability=interval: longest loss.",
     )
     .default("1000")
-    .differs("never", "see odradek.durability"),
+    .differs("never", "see odradek.durability")
+    .dynamic(),
     Key::new(
         "odradek.disk.reserve.bytes",
         Kind::Long { min: 0, max: LONG },

@@ -4,7 +4,20 @@
 //! can change at once are marked in their rows. What has no effect here is taken and shown, so that
 //! tools which set it (thread counts, throttles) work as they do with Kafka.
 
-use super::{Found, find};
+use super::{Found, Key, Scope, find, used};
+
+/// Stores of keys and certificates belong to one listener, and are changed under its prefix only
+/// (Kafka: `SslConfigs.RECONFIGURABLE_CONFIGS`).
+const STORES: &[&str] = &[
+    "ssl.key.password",
+    "ssl.keystore.certificate.chain",
+    "ssl.keystore.key",
+    "ssl.keystore.location",
+    "ssl.keystore.type",
+    "ssl.truststore.certificates",
+    "ssl.truststore.location",
+    "ssl.truststore.type",
+];
 
 /// Kafka's dynamic keys without effect here.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -62,6 +75,26 @@ pub fn is_dynamic(name: &str) -> bool {
     }
 }
 
+/// Whether a key is changed as `listener.name.<listener>.<key>` only.
+pub fn wants_listener(name: &str) -> bool {
+    STORES.contains(&name)
+}
+
+/// Whether a key is set for one broker only, never for all of them at once.
+pub fn is_per_broker(name: &str) -> bool {
+    const PREFIXES: [&str; 5] = ["listener.", "listeners", "advertised.", "ssl.", "sasl."];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The row of a key written as `listener.name.<listener>.<key>`, with or without a mechanism.
+pub fn of_listener(name: &str) -> Option<&'static Key> {
+    let rest = name.strip_prefix("listener.name.")?;
+    used().find(|key| {
+        matches!(key.scope, Scope::Listener | Scope::Mechanism)
+            && rest.strip_suffix(key.name).is_some_and(|listener| listener.ends_with('.'))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,14 +103,29 @@ mod tests {
     /// Kafka: every broker key that is the first synonym of a topic's key is dynamic.
     #[test]
     fn the_defaults_of_topics_can_be_changed_while_the_broker_runs() {
-        // Read once at the start: see its text.
-        const AT_THE_START: &str = "log.flush.interval.ms";
         for key in TOPIC {
             let Some((first, _)) = key.synonyms.first() else { continue };
-            assert_eq!(is_dynamic(first), *first != AT_THE_START, "{first}");
+            assert!(is_dynamic(first), "{first}");
         }
         for fixed in ["log.dirs", "log.retention.hours", "num.partitions", "node.id", "no.such"] {
             assert!(!is_dynamic(fixed), "{fixed}");
+        }
+    }
+
+    #[test]
+    fn a_listener_s_prefix_leaves_the_key() {
+        for (written, key) in [
+            ("listener.name.external.ssl.keystore.location", Some("ssl.keystore.location")),
+            ("listener.name.a.b.ssl.client.auth", Some("ssl.client.auth")),
+            ("listener.name.external.plain.sasl.jaas.config", Some("sasl.jaas.config")),
+            ("listener.name.external.log.dirs", None),
+            ("listener.name.ssl.keystore.location", None),
+            ("ssl.keystore.location", None),
+        ] {
+            assert_eq!(of_listener(written).map(|key| key.name), key, "{written}");
+        }
+        for name in STORES {
+            assert!(is_dynamic(name) && is_per_broker(name), "{name}");
         }
     }
 }
