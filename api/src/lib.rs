@@ -29,6 +29,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Acl(command) => command.run(),

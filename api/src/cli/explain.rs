@@ -1,11 +1,13 @@
 //! `odradek explain`: one diagnosis of the catalogue in full, or the list of all.
 
+use std::io::Write;
+
 use clap::Args;
 use odradek_broker::diagnose::Diagnosis;
 use serde_json::json;
 
 use super::paragraph::wrapped;
-use super::{Complaint, Done};
+use super::{Complaint, Done, written};
 use crate::operations::{Failure, diagnoses};
 
 /// Explain a diagnosis: what happened, and what to do about it
@@ -14,8 +16,8 @@ use crate::operations::{Failure, diagnoses};
     odradek explain                         (every id with its title)\n  \
     odradek explain tls-on-plain-port\n  \
     odradek explain wrong-password --json\n\n\
-    Ids stand in the log, in the console, in the metric odradek_odd_connections, and in the\n\
-    answers of the HTTP interface (\"diagnosis\"). No server is needed.")]
+    Ids stand in the log, in the console, in the metric odradek_odd_connections, in answers of\n\
+    the HTTP interface (\"diagnosis\"), and in what `odradek doctor` finds. No server is needed.")]
 pub struct Explain {
     /// The diagnosis, as it stands in the log or in what `odradek doctor` printed
     id: Option<String>,
@@ -26,25 +28,24 @@ pub struct Explain {
 
 impl Explain {
     pub fn run(self) -> Done {
-        let Some(id) = &self.id else {
-            let all: Vec<&Diagnosis> = diagnoses::list().collect();
-            if self.json {
-                println!("{}", json!({ "catalogue": all }));
-                return Ok(());
+        let text = match &self.id {
+            Some(id) => {
+                let known = diagnoses::find(id).map_err(|failure| unknown(&failure))?;
+                if self.json { json!(known).to_string() } else { in_full(known) }
             }
-            let width = all.iter().map(|known| known.id.len()).max().unwrap_or_default();
-            for known in all {
-                println!("{:<width$}  {}", known.id, known.title);
-            }
-            return Ok(());
+            None => self.list(),
         };
-        let known = diagnoses::find(id).map_err(|failure| unknown(&failure))?;
+        written(writeln!(std::io::stdout(), "{text}")).map(|_| ())
+    }
+
+    fn list(&self) -> String {
+        let all: Vec<&Diagnosis> = diagnoses::list().collect();
         if self.json {
-            println!("{}", json!(known));
-        } else {
-            println!("{}", in_full(known));
+            return json!({ "catalogue": all }).to_string();
         }
-        Ok(())
+        let width = all.iter().map(|known| known.id.len()).max().unwrap_or_default();
+        let lines = all.iter().map(|known| format!("{:<width$}  {}", known.id, known.title));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -7,6 +7,7 @@ pub mod acl;
 pub mod check;
 pub mod client_config;
 pub mod consume;
+pub mod doctor;
 pub mod explain;
 pub mod expose;
 pub mod paragraph;
@@ -44,6 +45,7 @@ pub struct Cli {
 pub enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Explain(explain::Explain),
     User(user::User),
     Acl(acl::AclCommand),

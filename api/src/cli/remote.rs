@@ -59,6 +59,11 @@ impl Remote {
         Self { authority: authority.to_owned(), authorization: None, sender: None }
     }
 
+    /// `host:port` of the server.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// A successful answer (422 is one too: it tells record by record what was wrong); anything
     /// else becomes a complaint in the server's own words.
     pub async fn send(
@@ -173,6 +178,15 @@ fn authority(server: &str) -> Result<String, Complaint> {
     let bracket = rest.rfind(']').unwrap_or_default();
     let has_port = rest[bracket..].contains(':');
     Ok(if has_port { rest.to_owned() } else { format!("{rest}:80") })
+}
+
+/// A server that listens on every address is reached on the loopback one.
+pub fn reachable(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "*", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => listen.to_owned(),
+    }
 }
 
 /// A path segment or a query value, percent-encoded where it must be.

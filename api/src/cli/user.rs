@@ -9,7 +9,7 @@ use odradek_broker::config::Config;
 use serde_json::{Value, json};
 
 use super::password::PasswordArgs;
-use super::remote::{Remote, RemoteArgs, encoded};
+use super::remote::{Remote, RemoteArgs, encoded, reachable};
 use super::{Complaint, ConfigArgs, Done, block_on};
 use crate::operations::users;
 
@@ -213,15 +213,6 @@ fn listed(user: &Value) -> UserInfo {
     UserInfo {
         name: user["name"].as_str().unwrap_or("?").to_owned(),
         mechanisms: mechanisms.collect(),
-    }
-}
-
-/// A server that listens on every address is reached on the loopback one.
-fn reachable(listen: &str) -> String {
-    match listen.rsplit_once(':') {
-        Some(("0.0.0.0" | "*", port)) => format!("127.0.0.1:{port}"),
-        Some(("[::]", port)) => format!("[::1]:{port}"),
-        _ => listen.to_owned(),
     }
 }
 

@@ -14,6 +14,7 @@ pub struct CertificateFacts {
     pub issuer: String,
     /// DNS names and addresses, in the order of the certificate.
     pub names: Vec<String>,
+    pub not_before: Timestamp,
     pub not_after: Timestamp,
     /// SHA-256 over the whole certificate, as openssl writes it.
     pub fingerprint: String,
@@ -41,15 +42,24 @@ pub fn read(pem: &[u8]) -> Result<Vec<CertificateFacts>, String> {
     Ok(found)
 }
 
+/// Of a certificate as it comes in a handshake.
+pub fn of_der(der: &[u8]) -> Result<CertificateFacts, String> {
+    use x509_parser::prelude::FromDer;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+    Ok(facts(&certificate, der))
+}
+
 fn facts(certificate: &X509Certificate<'_>, der: &[u8]) -> CertificateFacts {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let names = alternative.iter().flat_map(|names| &names.value.general_names);
-    let not_after = certificate.validity().not_after.timestamp();
+    let validity = certificate.validity();
+    let time = |seconds: i64, else_at| Timestamp::from_second(seconds).unwrap_or(else_at);
     CertificateFacts {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         names: names.filter_map(name).collect(),
-        not_after: Timestamp::from_second(not_after).unwrap_or(Timestamp::MAX),
+        not_before: time(validity.not_before.timestamp(), Timestamp::MIN),
+        not_after: time(validity.not_after.timestamp(), Timestamp::MAX),
         fingerprint: fingerprint(der),
         is_root: certificate.subject().as_raw() == certificate.issuer().as_raw(),
         is_authority: certificate.is_ca(),

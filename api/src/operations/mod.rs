@@ -9,6 +9,7 @@ pub mod certificate_facts;
 pub mod certificates;
 pub mod cursor;
 pub mod diagnoses;
+pub mod doctor;
 pub mod expose;
 pub mod filter;
 pub mod follow;

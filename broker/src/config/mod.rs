@@ -17,6 +17,7 @@ pub mod listeners;
 pub mod principal_rules;
 pub mod properties;
 mod sample;
+mod secrets;
 pub mod topic;
 pub mod values;
 
