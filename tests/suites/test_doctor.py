@@ -355,6 +355,6 @@ def test_check_names_file_line_and_what_to_write(folders):
     assert f"warning: {path}: every user of this machine can read it" in said
     assert f"Fix: chmod o= {path}" in said and "hush-hush" not in said
     # And the pipeline beside it.
-    (folder / "pipeline.toml").write_text('[[source]]\nname = "a"\ntipe = "csv"\n')
+    (folder / "pipeline.toml").write_text('[[source]]\nname = "a"\ntpye = "csv"\n')
     done = odradek("check", "--config", path, code=2, cwd=folder)
     assert "pipeline.toml:3: " in done.stdout and '"type"' in done.stdout

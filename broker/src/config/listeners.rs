@@ -160,7 +160,7 @@ pub fn resolve(reader: &Reader<'_>) -> (Vec<Listener>, Vec<String>) {
                 reader.origin("listener.security.protocol.map").or(reader.origin("listeners")),
                 "listener.security.protocol.map",
                 format!("No security protocol defined for listener {}", point.name),
-                format!("add {}:PLAINTEXT (or SASL_PLAINTEXT, SSL, SASL_SSL) to it", point.name),
+                mapped(reader, &point.name),
             );
             continue;
         };
@@ -210,7 +210,7 @@ fn check_distinct(reader: &Reader<'_>, points: &[EndPoint]) {
             let two_families = is_v6(point) != is_v6(other) && !point.host.is_empty();
             if point.port == other.port && point.port != 0 && !two_families {
                 let what = format!("Each listener must have a different port: {}", point.port);
-                reader.problem(origin, "listeners", what, "give each one a port of its own");
+                reader.problem(origin, "listeners", what, apart(points, at));
             }
             if point.name == other.name && !(two_families && point.port == other.port) {
                 let what = format!("Each listener must have a different name: {}", point.name);
@@ -218,6 +218,40 @@ fn check_distinct(reader: &Reader<'_>, points: &[EndPoint]) {
                 reader.problem(origin, "listeners", what, fix);
             }
         }
+    }
+}
+
+/// The line with a port of its own for the listener at this position.
+fn apart(points: &[EndPoint], at: usize) -> String {
+    let taken = |port: u16| points.iter().any(|point| point.port == port);
+    let free = (points[at].port..u16::MAX).find(|port| !taken(*port)).unwrap_or_default();
+    let line: Vec<String> = points
+        .iter()
+        .enumerate()
+        .map(|(position, point)| shown(point, if position == at { free } else { point.port }))
+        .collect();
+    format!("give each one a port of its own, for example listeners={}", line.join(","))
+}
+
+/// As it is written, with brackets around an IPv6 address.
+fn shown(point: &EndPoint, port: u16) -> String {
+    let EndPoint { name, host, .. } = point;
+    if host.contains(':') {
+        format!("{name}://[{host}]:{port}")
+    } else {
+        format!("{name}://{host}:{port}")
+    }
+}
+
+/// What to write instead of an advertised listener that is not there.
+fn nearest_listener(bound: &[EndPoint], point: &EndPoint) -> String {
+    let near = bound.iter().find(|known| keys::distance(&known.name, &point.name) <= 2);
+    match near {
+        Some(known) => {
+            let meant = EndPoint { name: known.name.clone(), ..point.clone() };
+            format!("is {} meant? Write {}", known.name, shown(&meant, point.port))
+        }
+        None => format!("add {}://:{} to listeners, or rename it", point.name, point.port),
     }
 }
 
@@ -263,7 +297,7 @@ fn advertised(reader: &Reader<'_>, bound: &[EndPoint], quorum: &[String]) -> Vec
                     point.name,
                     known.join(", ")
                 ),
-                format!("add {}://:{} to listeners, or rename it", point.name, point.port),
+                nearest_listener(bound, &point),
             );
         }
         for at in positions {
@@ -276,13 +310,31 @@ fn advertised(reader: &Reader<'_>, bound: &[EndPoint], quorum: &[String]) -> Vec
     found
 }
 
+/// The line of the map with this listener in it, and the other protocols to choose from.
+fn mapped(reader: &Reader<'_>, name: &str) -> String {
+    let written = reader.written("listener.security.protocol.map");
+    let before = written.map(|map| format!("{},", map.trim_end_matches(','))).unwrap_or_default();
+    format!(
+        "write listener.security.protocol.map={before}{name}:SASL_PLAINTEXT (or PLAINTEXT, SSL, \
+         SASL_SSL)"
+    )
+}
+
 fn protocol_map(reader: &Reader<'_>) -> Vec<(String, SecurityProtocol)> {
     const KEY: &str = "listener.security.protocol.map";
-    let mut map = Vec::new();
+    let mut map: Vec<(String, SecurityProtocol)> = Vec::new();
     for item in list(&reader.text(KEY)) {
         let pair = item.split_once(':');
         match pair.and_then(|(name, text)| Some((name.trim(), text.trim().parse().ok()?))) {
-            Some((name, protocol)) => map.push((name.to_uppercase(), protocol)),
+            Some((name, protocol)) => {
+                let name = name.to_uppercase();
+                let other = map.iter().any(|(known, of)| *known == name && *of != protocol);
+                if other {
+                    let what = format!("{name} has two protocols");
+                    reader.problem(reader.origin(KEY), KEY, what, "keep one of the two");
+                }
+                map.push((name, protocol));
+            }
             None => reader.problem(
                 reader.origin(KEY),
                 KEY,

@@ -296,17 +296,39 @@ fn log_retention_follows_kafkas_precedence_of_units() {
 fn what_cannot_work_is_refused_with_its_line_and_what_to_write() {
     let cases: &[(&str, &[&str])] = &[
         ("a=1\nlistener=X", &["server.properties:1: a: unknown"]),
-        ("num.partition=3", &["server.properties:1: num.partition: unknown", "num.partitions"]),
+        (
+            "num.partition=3",
+            &["server.properties:1: num.partition: unknown", "Write num.partitions=3, else"],
+        ),
+        ("ssl.key.passwort=hunter2", &["is ssl.key.password meant? Else take the line out"]),
         ("\n\nnum.partitions=many", &[":3: num.partitions: \"many\" is not a whole number"]),
         ("num.partitions=0", &["0 is less than 1"]),
         ("auto.create.topics.enable=yes", &["neither true nor false"]),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", &["nonroutable meta-address 0.0.0.0"]),
-        ("advertised.listeners=LAN://h:9092", &["equal to or a subset of", "LAN"]),
-        ("listeners=LAN://:9092", &["No security protocol defined for listener LAN"]),
+        ("advertised.listeners=LAN://h:9092", &["equal to or a subset of", "add LAN://:9092"]),
+        (
+            "advertised.listeners=PLAINTXT://h:9092",
+            &["equal to or a subset of", "is PLAINTEXT meant? Write PLAINTEXT://h:9092"],
+        ),
+        (
+            "listeners=LAN://:9092",
+            &[
+                "No security protocol defined for listener LAN",
+                "write listener.security.protocol.map=LAN:SASL_PLAINTEXT (or",
+            ],
+        ),
+        (
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,\nlisteners=LAN://:9092",
+            &["listener.security.protocol.map=PLAINTEXT:PLAINTEXT,LAN:SASL_PLAINTEXT"],
+        ),
+        (
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PLAINTEXT:SSL",
+            &["PLAINTEXT has two protocols"],
+        ),
         (
             "listeners=A://:1,B://:1\nlistener.security.protocol.map=A:SSL,B:PLAINTEXT\n\
              listener.name.a.ssl.keystore.location=x.pem",
-            &["Each listener must have a different port: 1"],
+            &["Each listener must have a different port: 1", "listeners=A://:1,B://:2"],
         ),
         ("listeners=PLAINTEXT://:1,PLAINTEXT://:2", &["Each listener must have a different name"]),
         ("listeners=9092", &["not of the form NAME://host:port"]),

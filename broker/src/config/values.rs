@@ -60,7 +60,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    fn file(&self) -> String {
+    pub(super) fn file(&self) -> String {
         match self {
             Self::File { path, .. } => path.clone(),
             Self::Environment { variable } => format!("environment {variable}"),
@@ -69,7 +69,7 @@ impl Origin {
         }
     }
 
-    fn line(&self) -> Option<usize> {
+    pub(super) fn line(&self) -> Option<usize> {
         match self {
             Self::File { line, .. } => Some(*line),
             _ => None,
@@ -412,7 +412,7 @@ pub fn check_names(reader: &Reader<'_>, listeners: &[String]) -> Vec<(String, &'
             None if entry.origin.line().is_some_and(|line| pasted.contains(&line)) => {}
             None => {
                 let fix = match keys::nearest(bare) {
-                    Some(near) => format!("is {near} meant? Else take the line out"),
+                    Some(near) => meant(near, &entry.value),
                     None => "take the line out".to_owned(),
                 };
                 reader.problem(Some(&entry.origin), name, "unknown", fix);
@@ -444,6 +444,17 @@ fn pasted_jaas(reader: &Reader<'_>) -> Range<usize> {
     // Of keys that stand there twice, the last counts.
     let end = entries.get("};").and_then(|entry| entry.origin.line()).unwrap_or(usize::MAX - 1);
     entry.origin.line().unwrap_or_default()..end + 1
+}
+
+/// The line as it should be, unless its value may be a secret.
+fn meant(near: &str, value: &str) -> String {
+    let is_secret = near.contains("password")
+        || near.contains("jaas")
+        || matches!(keys::find(near), Some(Found::Key(key)) if key.sensitive());
+    if is_secret || value.is_empty() {
+        return format!("is {near} meant? Else take the line out");
+    }
+    format!("is {near} meant? Write {near}={value}, else take the line out")
 }
 
 /// Strips `listener.name.<listener>.` and `<mechanism>.`; `Err` is an unknown listener.

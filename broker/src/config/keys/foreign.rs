@@ -54,6 +54,7 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("process.roles", NoEffect(ONE_NODE)),
     ("early.start.listeners", NoEffect(ONE_NODE)),
     ("control.plane.listener.name", NoEffect(ONE_NODE)),
+    ("cordoned.log.dirs", NoEffect("there is one data folder")),
     ("inter.broker.listener.name", NoEffect("there is no other broker to talk to")),
     ("security.inter.broker.protocol", NoEffect("there is no other broker to talk to")),
     ("sasl.mechanism.inter.broker.protocol", NoEffect("there is no other broker to talk to")),
