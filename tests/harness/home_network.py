@@ -57,7 +57,7 @@ class HomeNetwork:
             self.ip(place, "route", "add", "default", "via", ROUTER)
         self.connect("internet", INTERNET, "wan")
         self.ip("router", "address", "add", f"{OUTSIDE}/24", "dev", "wan")
-        self.inside("router", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        self.inside("router", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
         port = self.forwarded_port
         for rule in (
             "add table ip nat",

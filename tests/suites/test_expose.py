@@ -171,21 +171,23 @@ def test_without_the_password_or_the_certificate_nobody_comes_in(network, folder
     server.odradek("expose", "--lan")
     server.start()
     try:
-        def refused(*options):
+        def listing(*options):
             command = network.command("laptop", "kcat", "-b", f"{SERVER}:9092", "-m", "5", "-L",
                                       *options)
-            done = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, timeout=60,
+            return subprocess.run(command, text=True, stdin=subprocess.DEVNULL, timeout=60,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            assert done.returncode != 0, done.stdout
-            return done.stdout
 
         login = ["-X", "security.protocol=SASL_SSL", "-X", "sasl.mechanism=SCRAM-SHA-512",
                  "-X", "sasl.username=kafka", "-X", "sasl.password=guessed"]
         trusting = ["-X", f"ssl.ca.location={folder / 'tls' / 'ca.pem'}"]
-        assert "certificate verify failed" in refused(*login)
-        assert "Invalid username or password" in refused(*login, *trusting)
-        refused("-X", "security.protocol=SSL", *trusting)
-        refused()
+        without_login = ["-X", "security.protocol=SSL"]
+        with ThreadPoolExecutor() as pool:
+            tried = [pool.submit(listing, *options) for options in (
+                login, [*login, *trusting], [*without_login, *trusting], [])]
+        said = [one.result() for one in tried]
+        assert all(one.returncode != 0 for one in said), said
+        assert "certificate verify failed" in said[0].stdout
+        assert "Invalid username or password" in said[1].stdout
         # HTTP has stayed on the server's own loopback.
         web = network.command("laptop", "curl", "-sS", "--max-time", "5", f"http://{SERVER}:8080/")
         assert subprocess.run(web, stdout=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use odradek_broker::config::{Config, ConfigProblem, Sources};
 
 use super::password::{PasswordArgs, VARIABLE};
-use super::tls::{absolute, complaint, say_files};
+use super::tls::{absolute, complaint, day, say_files};
 use super::user::{Users, with_users};
 use super::{Complaint, Done};
 use crate::operations::atomic_file::Draft;
@@ -272,7 +272,8 @@ impl Expose {
         match http {
             None => println!("There is no HTTP and no console (odradek.http.listen is empty)."),
             Some(http) if is_loopback(http) => {
-                println!("HTTP and the console stay on this machine: http://{http}/");
+                println!("HTTP and the console stay on this machine, without a password:");
+                println!("    http://{http}/");
             }
             Some(http) => {
                 println!("HTTP is not touched by this: it listens at {http}, without TLS, as");
@@ -286,6 +287,11 @@ impl Expose {
         } else {
             println!("Start it:  odradek serve --config {}", exposed.file.display());
         }
+        println!(
+            "Run this again when this machine's address changes, and before {}: the password",
+            day(&exposed.issued.certificate)
+        );
+        println!("and what clients trust stay as they are.");
         println!("A firewall must let TCP port {port} in (Ubuntu: sudo ufw allow {port}/tcp).");
         if !self.hosts.is_empty() {
             println!(

@@ -139,6 +139,6 @@ fn say_client(issued: &Issued, name: &str) {
     println!("    ssl.principal.mapping.rules=RULE:^CN=(.*?)$/$1/,DEFAULT");
 }
 
-fn day(facts: &CertificateFacts) -> String {
+pub fn day(facts: &CertificateFacts) -> String {
     facts.not_after.strftime("%F").to_string()
 }

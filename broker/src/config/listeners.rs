@@ -456,7 +456,7 @@ fn tls(reader: &Reader<'_>, name: &str, protocol: SecurityProtocol) -> Option<Tl
                 "ssl.keystore.location",
                 format!("listener {name} speaks TLS but has no certificate"),
                 "write ssl.keystore.type=PEM and ssl.keystore.location=server.pem, a file with \
-                 the private key and its certificates",
+                 the private key and its certificates (`odradek tls init` makes one)",
             );
             return None;
         }

@@ -465,8 +465,8 @@ fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {
         let what = format!(
             "anybody who reaches {} can read, write and delete every topic: there is no login on \
              it. For a password use SASL_PLAINTEXT or SASL_SSL in listener.security.protocol.map \
-             and `odradek user add NAME`; if this is meant, write \
-             odradek.allow.unauthenticated.network=true",
+             and `odradek user add NAME`, or let `odradek expose --lan` do it; if this is meant, \
+             write odradek.allow.unauthenticated.network=true",
             open.join(" and ")
         );
         if meant { config.notes.push(what) } else { config.warnings.push(what) }
@@ -474,7 +474,8 @@ fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {
     if reader.origin("listeners").is_none() && !reader.values.entries.is_empty() {
         config.notes.push(
             "listeners is not set: only programs on this machine can connect. For the network \
-             write listeners=PLAINTEXT://:9092 (Kafka's default), better with a login"
+             `odradek expose --lan` makes a listener with a login; without one it would be \
+             listeners=PLAINTEXT://:9092 (Kafka's default)"
                 .to_owned(),
         );
     }

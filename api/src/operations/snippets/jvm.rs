@@ -4,13 +4,16 @@ use odradek_broker::auth::Mechanism;
 
 use super::{CLIENT_FILE, PASSWORD, Profile, preparations};
 
+const JAVA_HEAD: &str = "\
+# bash, in the bin folder of Apache Kafka (2.7 or later). Windows: write the lines up to EOF into the
+# file by hand; the tools are in bin\\windows. A Java program takes the same lines as its
+# Properties, with bootstrap.servers besides.
+";
+
 /// The properties as a file written by the shell, and two of Kafka's tools with it.
 pub fn java(profile: &Profile) -> String {
     let file = "odradek-client.properties";
-    let mut text =
-        "# bash, in the bin folder of Apache Kafka (2.7 or later). A Java program takes \
-                    the same lines\n# as its Properties, with bootstrap.servers besides.\n"
-            .to_owned();
+    let mut text = JAVA_HEAD.to_owned();
     text += &preparations(profile, "#");
     text += &format!("(umask 077; cat > {file} <<EOF\n");
     for (key, value) in properties(profile, Module::Plain, &format!("${PASSWORD}")) {
