@@ -124,6 +124,19 @@ def network():
         pytest.skip(str(why))
 
 
+def shown_certificate(network, place):
+    """What a client at this place is shown by the server."""
+    command = f"import ssl; print(ssl.get_server_certificate(({SERVER!r}, 9092)))"
+    return network.inside(place, sys.executable, "-c", command).stdout.split()
+
+
+def own_certificate(folder):
+    """The first one in the server's file."""
+    text = (folder / "tls" / "server.pem").read_text()
+    end = "-----END CERTIFICATE-----"
+    return (text[text.index("-----BEGIN CERTIFICATE"):text.index(end)] + end).split()
+
+
 def told_address(network, place, folder):
     """Where a client at this place is told that the broker is."""
     listing = network.inside(place, "kcat", "-F", "odradek-kcat.conf", "-L", "-J", cwd=folder)
@@ -150,7 +163,10 @@ def test_one_command_and_the_printed_programs_run_on_the_lan_and_from_the_intern
         authority = (folder / "tls" / "ca.pem").read_bytes()
         again = server.odradek("expose", "--host", NAME).stdout
         assert (folder / "tls" / "ca.pem").read_bytes() == authority
-        assert "restart it" in again and "KAFKA_PASSWORD='" not in again
+        assert "takes the new certificate by itself" in again
+        assert "KAFKA_PASSWORD='" not in again
+        wait_for("the renewed certificate",
+                 lambda: shown_certificate(network, "laptop") == own_certificate(folder), 30, 0.5)
         outside = prepare(folder / "outside", "4.3.0")
         paste_all(sections(again), export, outside, network.command("internet"))
         assert told_address(network, "internet", outside) == [f"{NAME}:9092"]

@@ -74,10 +74,17 @@ struct Exposed {
     backup: Option<PathBuf>,
     issued: Issued,
     user: UserState,
-    running: bool,
+    server: ServerState,
     config: Config,
     /// What the printed programs are made from.
     profile: Profile,
+}
+
+enum ServerState {
+    Stopped,
+    /// As it was before: not with the listener of this configuration.
+    ToBeRestarted,
+    Listening,
 }
 
 enum UserState {
@@ -116,13 +123,13 @@ impl Expose {
         let issued = certificates::server(&tls, &self.hosts, machine).map_err(complaint)?;
         // Before there is a password that would then never be shown.
         let profile = self.profile(&config, machine)?;
-        let (user, running) = self.add_user(config.clone())?;
+        let (user, server) = self.add_user(config.clone())?;
         let mut backup = None;
         if merged.is_changed() {
             backup = expose::back_up(&file).map_err(failed)?;
             draft.put_in_place().map_err(failed)?;
         }
-        Ok(Exposed { file, merged, backup, issued, user, running, config, profile })
+        Ok(Exposed { file, merged, backup, issued, user, server, config, profile })
     }
 
     fn merge(&self, file: &Path, folder: &Path, tls: &Path) -> Result<Merged, Complaint> {
@@ -153,7 +160,7 @@ impl Expose {
         })
     }
 
-    fn add_user(&self, config: Config) -> Result<(UserState, bool), Complaint> {
+    fn add_user(&self, config: Config) -> Result<(UserState, ServerState), Complaint> {
         let given = self.given_password()?;
         let name = &self.user;
         let configured = config.users.iter().any(|user| user.name == *name);
@@ -175,8 +182,19 @@ impl Expose {
                     UserState::Added(Some(password))
                 }
             };
-            Ok((state, matches!(users, Users::Running(_))))
+            Ok((state, self.server_state(users).await?))
         })
+    }
+
+    async fn server_state(&self, users: &mut Users) -> Result<ServerState, Complaint> {
+        let Some(overview) = users.overview().await? else { return Ok(ServerState::Stopped) };
+        let port = format!(":{}", self.port);
+        let mut open = overview["listeners"].as_array().into_iter().flatten();
+        let listening = open.any(|one| {
+            let address = one["address"].as_str().unwrap_or_default();
+            one["protocol"] == LISTENER && address.ends_with(&port)
+        });
+        Ok(if listening { ServerState::Listening } else { ServerState::ToBeRestarted })
     }
 
     /// `None`: one is to be made, if the user is new.
@@ -280,12 +298,17 @@ impl Expose {
                 println!("odradek.http.listen says.");
             }
         }
-        if exposed.running {
-            println!(
-                "The server is running as it was: restart it, and then it listens for others."
-            );
-        } else {
-            println!("Start it:  odradek serve --config {}", exposed.file.display());
+        match exposed.server {
+            ServerState::Stopped => {
+                println!("Start it:  odradek serve --config {}", exposed.file.display());
+            }
+            ServerState::ToBeRestarted => {
+                println!("The server is running as it was: restart it, and it listens for others.");
+            }
+            ServerState::Listening => {
+                println!("The server is running, and takes the new certificate by itself within");
+                println!("seconds.");
+            }
         }
         println!(
             "Run this again when this machine's address changes, and before {}: the password",

@@ -114,7 +114,10 @@ fn say_server(issued: &Issued) {
     println!("    ssl.keystore.location={}", property(&issued.path));
     println!();
     println!("Run this again before {}, and when this machine", day(&issued.certificate));
-    println!("gets another address: clients go on trusting it, and former names are kept.");
+    println!(
+        "gets another address: clients go on trusting it, and former names are kept. A running"
+    );
+    println!("server takes the new file by itself within seconds.");
 }
 
 fn say_client(issued: &Issued, name: &str) {

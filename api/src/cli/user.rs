@@ -159,6 +159,14 @@ impl Users {
         Ok(Self::Running(remote))
     }
 
+    /// What the running server says of itself.
+    pub async fn overview(&mut self) -> Result<Option<Value>, Complaint> {
+        match self {
+            Self::Stopped(_) => Ok(None),
+            Self::Running(remote) => remote.json("GET", "/api/v1/overview", None).await.map(Some),
+        }
+    }
+
     /// `create`: the user must be new, else must be there.
     pub async fn set(&mut self, name: &str, password: &str, create: bool) -> Done {
         match self {

@@ -5,8 +5,8 @@ use odradek_broker::auth::Mechanism;
 use super::{CLIENT_FILE, PASSWORD, Profile, preparations};
 
 const JAVA_HEAD: &str = "\
-# bash, in the bin folder of Apache Kafka (2.7 or later). Windows: write the lines up to EOF into the
-# file by hand; the tools are in bin\\windows. A Java program takes the same lines as its
+# bash, in the bin folder of Apache Kafka (2.7 or later). On Windows write the lines up to EOF into
+# the file by hand; the tools are in bin\\windows. A Java program takes the same lines as its
 # Properties, with bootstrap.servers besides.
 ";
 
