@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use odradek_broker::config::{Config, ConfigProblem, Sources};
 
+use super::paragraph::wrapped;
 use super::password::{PasswordArgs, VARIABLE};
 use super::tls::{absolute, complaint, day, say_files};
 use super::user::{Users, with_users};
@@ -251,90 +252,99 @@ impl Expose {
 
     fn say_user(&self, exposed: &Exposed) {
         let name = &self.user;
-        match &exposed.user {
+        let taken = format!("the programs above take it from {PASSWORD}");
+        let (text, password) = match &exposed.user {
             UserState::Added(Some(password)) => {
-                println!("The password of the new user {name}, shown only now (the server keeps");
-                println!("what it needs to check it, not the password):");
-                println!();
-                if cfg!(windows) {
-                    println!("    $env:{PASSWORD} = '{password}'");
-                } else {
-                    println!("    export {PASSWORD}='{password}'");
-                }
+                let text = format!(
+                    "The password of the new user {name}, shown only now (the server keeps what it \
+                     needs to check it, not the password):"
+                );
+                (text, Some(password))
             }
             UserState::Added(None) => {
-                println!("The new user {name} has the given password; the programs above take it");
-                println!("from {PASSWORD}.");
+                (format!("The new user {name} has the given password; {taken}."), None)
             }
             UserState::PasswordChanged => {
-                println!("The user {name} was there already, and has the given password now;");
-                println!("the programs above take it from {PASSWORD}.");
+                let text = format!(
+                    "The user {name} was there already and has the given password now; {taken}."
+                );
+                (text, None)
             }
             UserState::WasThere => {
-                println!("The user {name} was there already, and the password is what it was");
-                println!("(`odradek user passwd {name}` changes it); the programs above take it");
-                println!("from {PASSWORD}.");
+                let text = format!(
+                    "The user {name} was there already, and the password is what it was (`odradek \
+                     user passwd {name}` changes it); {taken}."
+                );
+                (text, None)
             }
-        }
-        if exposed.config.access.enabled
-            && !exposed.config.access.super_users.contains(&format!("User:{name}"))
-        {
-            println!("Access rules are on (authorizer.class.name): {name} may do what they allow.");
+        };
+        say(&text);
+        match password {
+            Some(password) if cfg!(windows) => println!("\n    $env:{PASSWORD} = '{password}'"),
+            Some(password) => println!("\n    export {PASSWORD}='{password}'"),
+            None => {}
         }
     }
 
     fn say_reach(&self, exposed: &Exposed, machine: &Machine) {
         let port = self.port;
-        let http = exposed.config.http_listen.as_deref();
-        println!("Every Kafka client now needs TLS and a user, those on this machine too.");
-        match http {
-            None => println!("There is no HTTP and no console (odradek.http.listen is empty)."),
-            Some(http) if is_loopback(http) => {
-                println!("HTTP and the console stay on this machine, without a password:");
-                println!("    http://{http}/");
-            }
-            Some(http) => {
-                println!("HTTP is not touched by this: it listens at {http}, without TLS, as");
-                println!("odradek.http.listen says.");
-            }
-        }
         match exposed.server {
             ServerState::Stopped => {
                 println!("Start it:  odradek serve --config {}", exposed.file.display());
             }
             ServerState::ToBeRestarted => {
-                println!("The server is running as it was: restart it, and it listens for others.");
+                say("The server is running as it was: restart it, and it listens for others.");
             }
             ServerState::Listening => {
-                println!("The server is running, and takes the new certificate by itself within");
-                println!("seconds.");
+                say("The server is running, and takes the new certificate by itself within \
+                     seconds.");
             }
         }
-        println!(
-            "Run this again when this machine's address changes, and before {}: the password",
+        say("Every Kafka client needs TLS and a user then, those on this machine too.");
+        let access = &exposed.config.access;
+        if access.enabled && !access.super_users.contains(&format!("User:{}", self.user)) {
+            let name = &self.user;
+            say(&format!(
+                "Access rules are on (authorizer.class.name): {name} may do what they allow."
+            ));
+        }
+        match exposed.config.http_listen.as_deref() {
+            None => say("There is no HTTP and no console (odradek.http.listen is empty)."),
+            Some(http) if is_loopback(http) => say(&format!(
+                "HTTP and the console stay on this machine, without a password: http://{http}/"
+            )),
+            Some(http) => say(&format!(
+                "HTTP is not touched by this: it listens at {http}, without TLS, as \
+                 odradek.http.listen says."
+            )),
+        }
+        say(&format!(
+            "Run this again when this machine's address changes, and before {}: the password and \
+             what clients trust stay as they are.",
             day(&exposed.issued.certificate)
-        );
-        println!("and what clients trust stay as they are.");
-        println!("A firewall must let TCP port {port} in (Ubuntu: sudo ufw allow {port}/tcp).");
+        ));
+        say(&format!(
+            "A firewall must let TCP port {port} in (Ubuntu: sudo ufw allow {port}/tcp)."
+        ));
         if !self.hosts.is_empty() {
-            println!(
-                "A router between must forward its TCP port {port} to this machine's {port}: the"
-            );
-            println!("same number, because clients are told the port at which the server listens.");
+            say(&format!(
+                "A router between must forward its TCP port {port} to port {port} of this machine: \
+                 the same number, because clients are told the port at which the server listens."
+            ));
         }
-        for host in &self.hosts {
-            let address = host.parse().ok().filter(|address| !machine.has(*address));
-            if let Some(address) = address {
-                println!(
-                    "{address} is not an address of this machine. A client that dials an address"
-                );
-                println!(
-                    "is told the one at which it reached this machine, which a router changes:"
-                );
-                println!("from outside use a name (--host NAME).");
-            }
+        let addresses = self.hosts.iter().filter_map(|host| host.parse().ok());
+        for address in addresses.filter(|address| !machine.has(*address)) {
+            say(&format!(
+                "{address} is not an address of this machine. A client that dials an address is \
+                 told the one at which it reached this machine, which a router changes: from \
+                 outside use a name (--host NAME)."
+            ));
         }
     }
+}
+
+fn say(text: &str) {
+    println!("{}", wrapped(text, 0));
 }
 
 /// The environment wins over the file, which would then be written in vain.
