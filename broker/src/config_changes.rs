@@ -10,8 +10,8 @@ use crate::acl::{Operation, Resource};
 use crate::broker::Broker;
 use crate::config::client_metrics::Refused;
 use crate::config::keys::{self, Key, Kind};
-use crate::config::{Config, Durability, Levels, Overrides, Subscription, check_change};
-use crate::core::Core;
+use crate::config::{Config, Levels, Overrides, Subscription, check_change};
+use crate::core::{self, Core};
 use crate::handlers::Context;
 use crate::state::{self, ConfigResource, StateKey, TopicRecord};
 use crate::topic_changes::{self, Refusal, refuse, storage};
@@ -304,10 +304,7 @@ fn with_levels(core: &Core, levels: Levels) -> Result<Config, Refusal> {
 fn put_config(core: &Arc<Core>, config: Config) {
     core.configs.set_current(config);
     let config = core.config();
-    core.log.set_compaction(config.compaction);
-    if let Durability::Interval(interval) = config.durability {
-        core.log.set_flush_interval(interval);
-    }
+    core::tune(&core.log, &config);
     for topic in core.topics.all() {
         match config.topic_settings(&topic.configs) {
             Ok(settings) if settings == topic.settings => {}

@@ -168,10 +168,7 @@ impl Core {
         let mut restored = Restored::read(records)?;
         let configs = Arc::new(Configs::new(config, std::mem::take(&mut restored.configs)));
         let opening = Opening { config: configs.current(), ..opening };
-        opening.log.set_compaction(opening.config.compaction);
-        if let config::Durability::Interval(interval) = opening.config.durability {
-            opening.log.set_flush_interval(interval);
-        }
+        tune(&opening.log, &opening.config);
         let topics = Arc::new(Topics::default());
         for (name, record) in &restored.topics {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;
@@ -577,6 +574,14 @@ fn log_options(config: &Config) -> Options {
         disk_reserve_bytes: config.disk_reserve_bytes,
         compaction: config.compaction,
         ..Options::new(&config.log_dir)
+    }
+}
+
+/// Gives the log what can be changed while it is open.
+pub(crate) fn tune(log: &Log, config: &Config) {
+    log.set_compaction(config.compaction);
+    if let config::Durability::Interval(interval) = config.durability {
+        log.set_flush_interval(interval);
     }
 }
 
