@@ -114,6 +114,27 @@ def test_the_address_of_another_broker_and_a_listener_without_login_are_seen(mak
         assert "cluster id" in wrong["advertised-address-elsewhere"]["evidence"]
 
 
+def test_a_configuration_that_was_changed_after_the_start_is_told_from_the_server(make_broker):
+    first, second = free_port(), free_port()
+    with make_broker(properties={
+        "listeners": f"A://127.0.0.1:{first},B://127.0.0.1:{second}",
+        "listener.security.protocol.map": "A:SASL_PLAINTEXT,B:PLAINTEXT",
+    }) as broker:
+        broker.properties["listener.security.protocol.map"] = "A:PLAINTEXT,B:PLAINTEXT"
+        broker.properties["advertised.listeners"] = f"B://127.0.0.1:{second}"
+        broker.write_configuration()
+        done = odradek("doctor", "--config", broker.folder / "server.properties", "--json", code=0)
+        said = {(one["subject"], one["what"]) for one in json.loads(done.stdout)["findings"]
+                if one.get("diagnosis") == "listener-answers-wrongly"}
+        assert said == {
+            ("listener A", "the server has it with SASL_PLAINTEXT, the configuration with "
+                           "PLAINTEXT"),
+            ("listener B", "the server tells clients the address at which each came, the "
+                           f"configuration says 127.0.0.1:{second}"),
+        }
+        assert mistakes(broker) == {}
+
+
 @pytest.mark.needs("openssl")
 def test_certificates_that_are_over_or_name_another_host_are_problems(make_broker, folders):
     folder = folders()

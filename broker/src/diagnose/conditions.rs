@@ -9,6 +9,7 @@ use super::Diagnosis;
 pub const SERVER_NOT_RUNNING: &str = "server-not-running";
 pub const SERVER_VIEW_HIDDEN: &str = "server-view-hidden";
 pub const CONFIGURATION_WRONG: &str = "configuration-wrong";
+pub const CONFIGURATION_UNREADABLE: &str = "configuration-unreadable";
 pub const STORAGE_PROBLEM: &str = "storage-problem";
 pub const SOURCE_FAILS: &str = "source-fails";
 pub const PROCESSOR_FAILS: &str = "processor-fails";
@@ -62,6 +63,16 @@ pub const CONDITIONS: &[Diagnosis] = &[
                         was written, and will not start again.",
         how_to_fix: "`odradek check` names each mistake with its file and line, and what to write \
                      instead.",
+    },
+    Diagnosis {
+        id: CONFIGURATION_UNREADABLE,
+        title: "This user may not read the configuration",
+        what_happened: "The file is there, but is closed to the user who gave the command, as a \
+                        file with passwords should be. What the configuration says could not be \
+                        compared with what the server does.",
+        how_to_fix: "Give the command as root, or as the user under whom the server runs: sudo -u \
+                     odradek odradek doctor. Or look at the server by its HTTP address alone, with \
+                     --server.",
     },
     Diagnosis {
         id: STORAGE_PROBLEM,

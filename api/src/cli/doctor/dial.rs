@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odradek_broker::config::SecurityProtocol;
+use odradek_broker::diagnose::{self, Seen};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -66,7 +67,7 @@ impl Call {
         let name = ServerName::try_from(self.host.clone())
             .unwrap_or_else(|_| ServerName::IpAddress(self.address.ip().into()));
         let connecting = TlsConnector::from(self.tls.clone()).connect(name, socket).await;
-        let socket = connecting.map_err(|error| format!("the TLS handshake failed: {error}"))?;
+        let socket = connecting.map_err(|error| no_tls(&error))?;
         let (_, connection) = socket.get_ref();
         let shown = connection.peer_certificates().unwrap_or_default();
         chain.extend(shown.iter().map(|certificate| certificate.clone().into_owned()));
@@ -129,8 +130,7 @@ where
     let expected = i32::from_be_bytes(length);
     let bytes = usize::try_from(expected).ok().filter(|bytes| *bytes <= kafka::ANSWER_BYTES_MAX);
     let Some(bytes) = bytes else {
-        let first = beginning(length);
-        return Err(format!("the answer is not one of Kafka's protocol; it begins with {first}"));
+        return Err(format!("the answer is not one of Kafka's protocol; {}", spoken(length)));
     };
     let mut answer = Vec::new();
     let limit = u64::try_from(bytes).unwrap_or_default();
@@ -141,11 +141,25 @@ where
     Ok(answer)
 }
 
-/// As text if it is one, else by its bytes.
-fn beginning(bytes: [u8; 4]) -> String {
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => format!("{text:?}"),
-        _ => format!("{bytes:02x?}"),
+/// What the first bytes of an answer tell.
+fn spoken(first: [u8; 4]) -> String {
+    match diagnose::classify(&first) {
+        Seen::TlsAlert => "it is a TLS alert, so the port wants TLS".to_owned(),
+        Seen::HttpReply => "it is HTTP".to_owned(),
+        Seen::Ssh => "it is SSH".to_owned(),
+        Seen::Other(name) => format!("it is {name}"),
+        _ => format!("it begins with the bytes {first:02x?}"),
+    }
+}
+
+/// Why a handshake failed, in the words of somebody who configures listeners.
+fn no_tls(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            format!("the TLS handshake failed: it answers without TLS ({error})")
+        }
+        _ => format!("the TLS handshake failed: {}", plain_words(error)),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::dial::{Call, Talk};
 use super::tls::{self, Authorities};
 use super::view::OpenListener;
-use crate::operations::doctor::facts::{Dialled, ListenerSeen, Lookup, Trust};
+use crate::operations::doctor::facts::{Dialled, ListenerSeen, Lookup, Running, Trust};
 
 /// Of one listener or name.
 const ADDRESSES_MAX: usize = 6;
@@ -52,6 +52,9 @@ fn of_configuration(
     running: Option<&OpenListener>,
     open_is_meant: bool,
 ) -> Target {
+    let as_it_runs = running.and_then(|open| {
+        Some(Running { protocol: open.protocol.parse().ok()?, advertised: open.told() })
+    });
     let bound = running.and_then(|open| open.address.parse::<SocketAddr>().ok());
     let port = match listener.port {
         0 => bound.map_or(0, |address| address.port()),
@@ -63,7 +66,10 @@ fn of_configuration(
         Some(every) => every.to_string(),
         None => listener.host.clone(),
     };
-    let mechanism = listener.mechanisms.first().map(|mechanism| mechanism.name().to_owned());
+    let mechanism = match running {
+        Some(open) => open.mechanisms.first().cloned(),
+        None => listener.mechanisms.first().map(|mechanism| mechanism.name().to_owned()),
+    };
     Target {
         seen: ListenerSeen {
             name: listener.name.clone(),
@@ -74,6 +80,7 @@ fn of_configuration(
             is_open: listener.is_open(),
             open_is_meant,
             advertised: listener.advertised.clone(),
+            running: as_it_runs,
             dialled: Vec::new(),
             lookup: None,
             chain: Vec::new(),
@@ -89,10 +96,6 @@ fn of_server(open: &OpenListener) -> Option<Target> {
     let protocol: SecurityProtocol = open.protocol.parse().ok()?;
     let address: SocketAddr = open.address.parse().ok()?;
     let is_public = !address.ip().is_loopback();
-    let advertised = open.advertised.as_deref().and_then(|advertised| {
-        let (host, port) = advertised.rsplit_once(':')?;
-        Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
-    });
     Some(Target {
         seen: ListenerSeen {
             name: open.name.clone(),
@@ -102,7 +105,8 @@ fn of_server(open: &OpenListener) -> Option<Target> {
             is_public,
             is_open: is_public && protocol == SecurityProtocol::Plaintext,
             open_is_meant: false,
-            advertised,
+            advertised: open.told(),
+            running: None,
             dialled: Vec::new(),
             lookup: None,
             chain: Vec::new(),
@@ -111,6 +115,14 @@ fn of_server(open: &OpenListener) -> Option<Target> {
         mechanism: open.mechanisms.first().cloned().unwrap_or_default(),
         file_chain: None,
     })
+}
+
+impl OpenListener {
+    /// Host and port that clients are told whatever they dialled.
+    fn told(&self) -> Option<(String, u16)> {
+        let (host, port) = self.advertised.as_deref()?.rsplit_once(':')?;
+        Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+    }
 }
 
 /// What all listeners are looked at with.
@@ -135,7 +147,7 @@ impl Looking<'_> {
         let host = seen.advertised.as_ref().map_or(seen.host.clone(), |(host, _)| host.clone());
         let call = |address: &SocketAddr| Call {
             address: *address,
-            protocol: seen.protocol,
+            protocol: seen.running.as_ref().map_or(seen.protocol, |running| running.protocol),
             mechanism: mechanism.clone(),
             host: host.clone(),
             tls: self.tls.clone(),

@@ -83,8 +83,11 @@ impl Doctor {
         // Where a server is named and no configuration, the defaults are not its configuration.
         let is_its_own =
             self.server.is_none() || sources.file.is_some() || !sources.overrides.is_empty();
+        let closed = sources.file.as_deref().filter(|file| system::is_closed(file));
+        let closed = closed.map(|file| file.display().to_string());
         let (config, configuration_problems) = match Config::load(&sources) {
             Ok(config) => (Some(config).filter(|_| is_its_own), Vec::new()),
+            Err(_) if closed.is_some() => (None, Vec::new()),
             Err(problems) => (None, problems.iter().map(ToString::to_string).collect()),
         };
         let (asked, host) = self.ask(config.as_ref()).await?;
@@ -94,6 +97,7 @@ impl Doctor {
         let mut facts = Facts {
             now_s: now_ms() / 1_000,
             is_here,
+            configuration_closed: closed,
             configuration_problems: if is_here { configuration_problems } else { Vec::new() },
             lock,
             interfaces: Machine::look().addresses,
@@ -140,7 +144,7 @@ fn look_at_machine(facts: &mut Facts, config: &Config, asked: &Asked) {
     let folder: &Path = &config.log_dir;
     facts.folder = system::folder(folder, facts.lock);
     let secrets = config.files_with_secrets().into_iter();
-    facts.secret_files = secrets.filter_map(system::secret_file).collect();
+    facts.secret_files = secrets.filter_map(|file| system::secret_file(file, folder)).collect();
     facts.clock = system::clock(folder);
     facts.memory_available_bytes = system::memory_available_bytes();
     facts.connections_max = u64::try_from(config.limits.connections_max).ok();

@@ -40,9 +40,30 @@ pub fn folder(path: &Path, lock: Lock) -> Option<FolderSeen> {
     Some(FolderSeen { path: shown, unusable, mode })
 }
 
-pub fn secret_file((path, secret): (PathBuf, String)) -> Option<FileSeen> {
+/// `folder` is the data folder, which belongs to the server's user.
+pub fn secret_file((path, secret): (PathBuf, String), folder: &Path) -> Option<FileSeen> {
     let data = std::fs::metadata(&path).ok()?;
-    Some(FileSeen { path: path.display().to_string(), secret, mode: mode(&data) })
+    let servers = std::fs::metadata(folder).ok().and_then(|folder| owner(&folder));
+    // Where there is no folder yet, nobody knows who the server's user will be.
+    let stranger = owner(&data).filter(|owner| *owner != 0 && servers.is_some_and(|s| s != *owner));
+    Some(FileSeen { path: path.display().to_string(), secret, mode: mode(&data), stranger })
+}
+
+#[cfg(unix)]
+fn owner(data: &Metadata) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    Some(data.uid())
+}
+
+#[cfg(not(unix))]
+fn owner(_: &Metadata) -> Option<u32> {
+    None
+}
+
+/// The file is there, and closed to this user.
+pub fn is_closed(file: &Path) -> bool {
+    let opened = File::open(file);
+    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// Unix permission bits.

@@ -145,7 +145,9 @@ async fn json<T: DeserializeOwned>(
 async fn get(remote: &mut Remote, path: &str) -> Result<(Vec<u8>, Option<i64>), String> {
     let asking = async {
         let response = remote.send("GET", path, &[], bytes::Bytes::new()).await;
-        let response = response.map_err(|complaint| complaint.to_string())?;
+        // Its further lines say what to do, which is said here in another way.
+        let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let response = response.map_err(|complaint| first_line(complaint.to_string()))?;
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         let ahead_s = theirs.map(|date| date.timestamp().as_second() - now_ms() / 1_000);

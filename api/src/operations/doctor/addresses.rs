@@ -10,6 +10,9 @@ use odradek_broker::diagnose::{
 use super::Finding;
 use super::facts::{Answer, Dialled, Facts, Http, ListenerSeen, Lock, Lookup, Told};
 
+const RESTART: &str = "restart the server, or name the configuration with which it runs \
+                       (--config). If that was changed while it runs (kafka-configs), the change \
+                       counts, also after a restart";
 /// More addresses than this are not listed.
 const LISTED_MAX: usize = 6;
 
@@ -19,7 +22,11 @@ pub fn judge(facts: &Facts, listener: &ListenerSeen) -> Vec<Finding> {
     // What is not running was said once; that each of its listeners is silent says nothing more.
     let runs = !matches!(facts.http, Http::Silent { .. } | Http::Off) || facts.lock == Lock::Held;
     let any_answer = listener.dialled.iter().any(|d| !matches!(d.answer, Answer::Unreachable(_)));
-    if runs || any_answer {
+    findings.extend(runs_otherwise(&subject, listener));
+    if runs && listener.dialled.is_empty() && listener.port != 0 {
+        let what = format!("there is no address to dial: {} does not resolve", listener.host);
+        findings.push(Finding::problem(LISTENER_UNREACHABLE, &subject, what));
+    } else if runs || any_answer {
         findings.extend(listener.dialled.iter().map(|d| answered(&subject, listener, d)));
         if listener.dialled.iter().any(|dialled| dialled.answer.is_kafka()) {
             findings.extend(advertised(facts, &subject, listener));
@@ -47,7 +54,8 @@ fn bound_to(listener: &ListenerSeen) -> String {
 }
 
 fn answered(subject: &str, listener: &ListenerSeen, dialled: &Dialled) -> Finding {
-    let (address, protocol) = (dialled.address, listener.protocol.name());
+    let protocol = listener.running.as_ref().map_or(listener.protocol, |running| running.protocol);
+    let (address, protocol) = (dialled.address, protocol.name());
     match &dialled.answer {
         Answer::Unreachable(why) => {
             let what = format!("{address} does not answer");
@@ -91,7 +99,9 @@ fn advertised(facts: &Facts, subject: &str, listener: &ListenerSeen) -> Vec<Find
         return vec![told_by_connection(facts, subject, listener)];
     };
     let mut findings = Vec::new();
-    findings.extend(told_otherwise(subject, listener, host, *port));
+    if listener.running.is_none() {
+        findings.extend(told_otherwise(subject, listener, host, *port));
+    }
     if let Some(finding) = localhost(subject, listener, host, *port) {
         findings.push(finding);
         return findings;
@@ -158,6 +168,31 @@ fn told_by_connection(facts: &Facts, subject: &str, listener: &ListenerSeen) -> 
     )
 }
 
+/// The configuration was changed, or is another one's.
+fn runs_otherwise(subject: &str, listener: &ListenerSeen) -> Option<Finding> {
+    let running = listener.running.as_ref()?;
+    let told = |advertised: &Option<(String, u16)>| match advertised {
+        Some((host, port)) => shown(host, *port),
+        None => "the address at which each came".to_owned(),
+    };
+    let what = if running.protocol != listener.protocol {
+        format!(
+            "the server has it with {}, the configuration with {}",
+            running.protocol.name(),
+            listener.protocol.name()
+        )
+    } else if running.advertised != listener.advertised {
+        format!(
+            "the server tells clients {}, the configuration says {}",
+            told(&running.advertised),
+            told(&listener.advertised)
+        )
+    } else {
+        return None;
+    };
+    Some(Finding::warning(LISTENER_ANSWERS_WRONGLY, subject, what).fix(RESTART))
+}
+
 /// The running server tells another address than the configuration says.
 fn told_otherwise(
     subject: &str,
@@ -178,7 +213,7 @@ fn told_otherwise(
         shown(host, port)
     );
     let finding = Finding::warning(LISTENER_ANSWERS_WRONGLY, subject, what);
-    Some(finding.fix("restart the server, or name the configuration with which it runs (--config)"))
+    Some(finding.fix(RESTART))
 }
 
 /// The judgement on an advertised address that was dialled as a client would.

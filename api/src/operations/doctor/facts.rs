@@ -11,6 +11,8 @@ pub struct Facts {
     pub now_s: i64,
     /// The server's machine is this one: files, disk and interfaces are its own.
     pub is_here: bool,
+    /// The configuration, if it is there and this user may not read it.
+    pub configuration_closed: Option<String>,
     /// What `odradek check` would complain about.
     pub configuration_problems: Vec<String>,
     pub http: Http,
@@ -88,6 +90,7 @@ pub enum Lock {
 #[derive(Debug, Clone)]
 pub struct ListenerSeen {
     pub name: String,
+    /// As configured.
     pub protocol: SecurityProtocol,
     /// As configured; empty means every address.
     pub host: String,
@@ -100,6 +103,8 @@ pub struct ListenerSeen {
     pub open_is_meant: bool,
     /// `advertised.listeners`, if set for it.
     pub advertised: Option<(String, u16)>,
+    /// As the server has it open, if it tells and the configuration has it too.
+    pub running: Option<Running>,
     /// Where it was dialled by its own address.
     pub dialled: Vec<Dialled>,
     /// The advertised host, looked up and dialled.
@@ -108,6 +113,12 @@ pub struct ListenerSeen {
     pub chain: Vec<CertificateSeen>,
     /// Who vouches for the chain, of those whom this machine trusts or was told to.
     pub trust: Trust,
+}
+
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub protocol: SecurityProtocol,
+    pub advertised: Option<(String, u16)>,
 }
 
 #[derive(Debug, Clone)]
@@ -192,6 +203,8 @@ pub struct FileSeen {
     /// What secret, in words.
     pub secret: String,
     pub mode: Option<u32>,
+    /// Neither the server's user nor root owns it: by its number.
+    pub stranger: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -84,14 +84,24 @@ fn space(disk: &DiskSeen, view: Option<&View>) -> Finding {
 
 fn secrets(facts: &Facts) -> Vec<Finding> {
     const SUBJECT: &str = "secrets";
-    let open = facts.secret_files.iter().filter_map(|file| {
-        let mode = file.mode.filter(|mode| mode & 0o007 != 0)?;
-        let what = format!("every user of this machine can read {}", file.path);
-        let finding = Finding::warning(SECRET_FILE_READABLE, SUBJECT, what);
-        let finding = finding.evidence(format!("it holds {}; mode {mode:04o}", file.secret));
-        Some(finding.fix(format!("chmod o= {}", file.path)))
-    });
-    let findings: Vec<Finding> = open.collect();
+    let mut findings = Vec::new();
+    for file in &facts.secret_files {
+        let evidence = |more: String| format!("it holds {}; {more}", file.secret);
+        if let Some(mode) = file.mode.filter(|mode| mode & 0o007 != 0) {
+            let what = format!("every user of this machine can read {}", file.path);
+            let finding = Finding::warning(SECRET_FILE_READABLE, SUBJECT, what);
+            let finding = finding.evidence(evidence(format!("mode {mode:04o}")));
+            findings.push(finding.fix(format!("chmod o= {}", file.path)));
+        }
+        if let Some(owner) = file.stranger {
+            let what = format!("{} belongs to a user who is not the server's", file.path);
+            let finding = Finding::warning(SECRET_FILE_READABLE, SUBJECT, what);
+            let finding =
+                finding.evidence(evidence(format!("user {owner} can read and change it")));
+            findings
+                .push(finding.fix("chown it to root, or to the user under whom the server runs"));
+        }
+    }
     if findings.is_empty() && facts.secret_files.iter().any(|file| file.mode.is_some()) {
         let what = "files with passwords and keys are closed to other users";
         return vec![Finding::ok(SUBJECT, what)];

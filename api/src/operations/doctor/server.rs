@@ -1,8 +1,8 @@
 //! Is a server there, and what does it say of itself?
 
 use odradek_broker::diagnose::{
-    self, CONFIGURATION_WRONG, SERVER_NOT_RUNNING, SERVER_VIEW_HIDDEN, SOURCE_FAILS,
-    STORAGE_PROBLEM,
+    self, CONFIGURATION_UNREADABLE, CONFIGURATION_WRONG, SERVER_NOT_RUNNING, SERVER_VIEW_HIDDEN,
+    SOURCE_FAILS, STORAGE_PROBLEM,
 };
 
 use super::facts::{Facts, Http, Lock, ProblemSeen};
@@ -12,6 +12,10 @@ const SUBJECT: &str = "server";
 
 pub fn judge_presence(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if let Some(file) = &facts.configuration_closed {
+        let what = format!("this user may not read {file}");
+        findings.push(Finding::warning(CONFIGURATION_UNREADABLE, "configuration", what));
+    }
     if !facts.configuration_problems.is_empty() {
         findings.push(
             Finding::problem(CONFIGURATION_WRONG, "configuration", "it has mistakes")

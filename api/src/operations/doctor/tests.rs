@@ -40,6 +40,7 @@ fn listener() -> ListenerSeen {
         is_open: false,
         open_is_meant: false,
         advertised: None,
+        running: None,
         dialled: vec![Dialled { address: at("127.0.0.1:9092"), answer: kafka("here") }],
         lookup: None,
         chain: Vec::new(),
@@ -201,6 +202,8 @@ fn listeners_that_are_silent_or_speak_otherwise_or_let_everybody_in_are_named() 
     assert_eq!(found(&facts), [(Level::Problem, "listener-unreachable")]);
     facts.listeners[0].dialled[0].answer = Answer::Wrong("no TLS".to_owned());
     assert_eq!(found(&facts), [(Level::Problem, "listener-answers-wrongly")]);
+    facts.listeners[0].dialled.clear();
+    assert_eq!(found(&facts), [(Level::Problem, "listener-unreachable")]);
     let mut open = healthy(ListenerSeen { is_open: true, ..listener() });
     assert_eq!(found(&open), [(Level::Warning, "listener-without-login")]);
     open.listeners[0].open_is_meant = true;
@@ -209,7 +212,16 @@ fn listeners_that_are_silent_or_speak_otherwise_or_let_everybody_in_are_named() 
     let mut changed = advertising("192.168.1.10", &[("192.168.1.10", kafka("here"))]);
     let Answer::Kafka(told) = &mut changed.dialled[0].answer else { unreachable!() };
     told.broker = Some(("192.168.1.9".to_owned(), 9_092));
-    assert_eq!(found(&healthy(changed)), [(Level::Warning, "listener-answers-wrongly")]);
+    let expected = [(Level::Warning, "listener-answers-wrongly")];
+    assert_eq!(found(&healthy(changed)), expected);
+    for (protocol, advertised, expected) in [
+        (SecurityProtocol::Plaintext, None, &[][..]),
+        (SecurityProtocol::Ssl, None, &expected),
+        (SecurityProtocol::Plaintext, Some(("192.168.1.9".to_owned(), 9_092)), &expected),
+    ] {
+        let running = Some(Running { protocol, advertised });
+        assert_eq!(found(&healthy(ListenerSeen { running, ..listener() })), expected);
+    }
 }
 
 fn certificate(names: &[&str]) -> CertificateSeen {
@@ -301,7 +313,9 @@ fn a_chain_in_the_wrong_order_or_of_another_authority_is_named() {
 fn the_machine_is_judged_by_its_numbers() {
     use Level::{Problem, Warning};
     type Change = fn(&mut Facts);
-    let table: [(Change, Level, &str); 14] = [
+    let closed: Change = |f| f.configuration_closed = Some("s".to_owned());
+    let table: [(Change, Level, &str); 15] = [
+        (closed, Warning, "configuration-unreadable"),
         (|f| f.disk = disk(256, 256), Problem, "disk-nearly-full"),
         (|f| f.disk = disk(300, 256), Warning, "disk-nearly-full"),
         // 10,240 MiB of room at 1 MiB a second: under three hours.
@@ -325,6 +339,9 @@ fn the_machine_is_judged_by_its_numbers() {
     }
     let mut facts = healthy(listener());
     facts.secret_files = secret(0o640);
+    facts.secret_files[0].stranger = Some(1_007);
+    assert_eq!(found(&facts), [(Warning, "secret-file-readable")]);
+    facts.secret_files = secret(0o640);
     view(&mut facts).clock_ahead_s = Some(3);
     assert_eq!(found(&facts), []);
 }
@@ -345,7 +362,7 @@ fn folder(unusable: Option<&str>, mode: u32) -> Option<FolderSeen> {
 
 fn secret(mode: u32) -> Vec<FileSeen> {
     let secret = "a private key".to_owned();
-    vec![FileSeen { path: "server.pem".to_owned(), secret, mode: Some(mode) }]
+    vec![FileSeen { path: "server.pem".to_owned(), secret, mode: Some(mode), stranger: None }]
 }
 
 #[test]
