@@ -246,7 +246,7 @@ STARTS = [
            "listeners=PLAINTEXT://127.0.0.1:9092",
            "advertised.listeners=PLAINTEXT://localhost:9092,EXTERNAL://localhost:9093"), 3),
     Start("start-protocol", "No security protocol defined for listener EXTERNAL",
-          "add EXTERNAL:PLAINTEXT",
+          "write listener.security.protocol.map=PLAINTEXT:PLAINTEXT,EXTERNAL:SASL_PLAINTEXT",
           ("listeners=PLAINTEXT://127.0.0.1:9092,EXTERNAL://127.0.0.1:9093",
            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT"), 2),
     Start("start-port", "Each listener must have a different port",
