@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use odradek_analytics::{Analytics, State as ProcessorState};
 use odradek_broker::client::{Admin, Client, Principal};
-use odradek_broker::{Broker, Traffic, diagnose};
+use odradek_broker::{Asking, Broker, Checked, Traffic, diagnose};
 use odradek_ingest::{SourceState, Sources};
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -199,13 +199,9 @@ impl Services for Local {
         self.broker.admin(principal.clone())
     }
 
-    fn note_wrong_password(&self, peer: SocketAddr, user: &str) {
-        let evidence = format!("HTTP Basic authentication as {user:?}");
-        self.broker.diary().note(peer, "HTTP", diagnose::WRONG_PASSWORD, &evidence);
-    }
-
-    async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
-        self.broker.check_password(user, password).await
+    async fn check_password(&self, user: &str, password: &str, peer: SocketAddr) -> Checked {
+        let (user, password) = (user.to_owned(), password.to_owned());
+        self.broker.check_password(Asking { user, password, peer, listener: "HTTP" }).await
     }
 
     fn node(&self) -> (i32, String) {

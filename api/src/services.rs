@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use odradek_broker::Checked;
 use odradek_broker::client::{Admin, Client, Principal};
 use prometheus::Registry;
 use serde::Serialize;
@@ -89,9 +90,8 @@ pub struct Overview {
 pub trait Services: Send + Sync + 'static {
     fn client(&self, principal: &Principal) -> Arc<dyn Client>;
     fn admin(&self, principal: &Principal) -> Arc<dyn Admin>;
-    /// Somebody was turned away.
-    fn note_wrong_password(&self, peer: SocketAddr, user: &str);
-    async fn check_password(&self, user: &str, password: &str) -> Option<Principal>;
+    /// A wrong password is noted, and answered late.
+    async fn check_password(&self, user: &str, password: &str, peer: SocketAddr) -> Checked;
     /// Broker id and `host:port`, as Kafka clients know it.
     fn node(&self) -> (i32, String);
     fn metrics(&self) -> Vec<Registry>;

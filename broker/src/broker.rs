@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::auth::Brake;
 use crate::client::{Admin, Client, Local, Principal};
 use crate::clock::now_ms;
 use crate::config::{Config, SecurityProtocol};
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     /// Threads that read what memory does not hold.
     pub readers: Semaphore,
     pub gate: Gate,
+    /// What failed logins cost the address they come from.
+    pub logins: Arc<Brake>,
     pub open_connections: AtomicUsize,
     loggers: OnceLock<Arc<dyn Loggers>>,
     pub listeners: Listeners,
@@ -116,6 +119,7 @@ impl Broker {
             express_frame: Arc::new(Semaphore::new(1)),
             readers: Semaphore::new(limits::READERS_MAX),
             gate: Gate::default(),
+            logins: Arc::default(),
             open_connections: AtomicUsize::new(0),
             loggers: OnceLock::new(),
             listeners: Listeners::default(),
@@ -171,17 +175,6 @@ impl Broker {
     /// Odd and failed connections, newest first.
     pub fn diary(&self) -> Arc<Diary> {
         self.inner.diary.clone()
-    }
-
-    /// The principal of a user whose password this is. The derivation costs milliseconds of CPU
-    /// and runs on a blocking thread.
-    pub async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
-        let core = self.core();
-        let (name, password) = (user.to_owned(), password.to_owned());
-        let checked = tokio::task::spawn_blocking(move || {
-            core.users.check_plain(&name, &password).then(|| Principal::user(&name))
-        });
-        checked.await.ok().flatten()
     }
 
     /// Bytes of the log on disk, bytes free on its disk.

@@ -9,14 +9,16 @@
 mod catalogue;
 mod conditions;
 mod diary;
+mod tls;
 
-use std::io;
+use std::time::Duration;
 
 use crate::config::Config;
 
 pub use catalogue::*;
 pub use conditions::*;
 pub use diary::{Diary, Entry};
+pub(crate) use tls::of_tls_error;
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,40 +124,13 @@ fn evidence(seen: Seen, first: &[u8]) -> String {
     }
 }
 
-/// Why a TLS handshake failed, and which of the two sides has to change something.
-pub fn tls_evidence(error: &io::Error) -> String {
-    use rustls::{AlertDescription as Alert, Error};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
-        Some(Error::AlertReceived(
-            // DecryptError: the client trusts an older authority of the same name.
-            alert @ (Alert::UnknownCA
-            | Alert::CertificateUnknown
-            | Alert::BadCertificate
-            | Alert::DecryptError),
-        )) => format!(
-            "the client does not trust this broker's certificate (alert {alert:?}): give it the \
-             authority that signed the certificate, and check that the certificate names the host \
-             it dials"
-        ),
-        Some(Error::AlertReceived(Alert::CertificateExpired)) => {
-            "the client says that this broker's certificate has expired".to_owned()
-        }
-        Some(Error::AlertReceived(alert)) => format!("the client ended it with alert {alert:?}"),
-        Some(Error::NoCertificatesPresented) => {
-            "the client showed no certificate, and ssl.client.auth=required".to_owned()
-        }
-        Some(Error::InvalidCertificate(why)) => {
-            format!("the client's certificate was refused: {why:?}")
-        }
-        Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the client closed the connection during it (many clients do so when they do not \
-             trust the certificate)"
-                .to_owned()
-        }
-        None => error.to_string(),
-    }
+/// Evidence of [`LOGINS_SLOWED`]: a login that was not checked.
+pub(crate) const NO_TURN_TO_LOG_IN: &str =
+    "so many logins from this address wait for their answers that this one was not checked";
+
+/// Evidence of [`LOGINS_SLOWED`]: one that failed.
+pub(crate) fn slowed_by(delay: Duration) -> String {
+    format!("each failed login from this address is now answered {} s late", delay.as_secs())
 }
 
 /// A whole HTTP reply for who speaks HTTP to the Kafka port.
@@ -239,16 +214,6 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 400 "));
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
         assert!(body.contains("http://127.0.0.1:8080/"));
-    }
-
-    #[test]
-    fn a_distrusted_certificate_is_told_from_other_failures() {
-        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
-        let error = io::Error::new(io::ErrorKind::InvalidData, alert);
-        assert!(tls_evidence(&error).contains("does not trust this broker's certificate"));
-        let none = rustls::Error::NoCertificatesPresented;
-        let error = io::Error::new(io::ErrorKind::InvalidData, none);
-        assert!(tls_evidence(&error).contains("ssl.client.auth=required"));
     }
 
     proptest::proptest! {

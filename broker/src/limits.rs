@@ -26,6 +26,31 @@ pub(crate) const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// How often certificate files are looked at for a change.
 pub(crate) const CERTIFICATES_LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Failed logins of one address that cost only `connection.failed.authentication.delay.ms`: a
+/// person mistypes, a program with an old password is restarted.
+pub(crate) const LOGIN_FAILURES_FREE: u32 = 3;
+
+/// What the next one costs on top; each further one twice as much.
+pub(crate) const LOGIN_DELAY_STEP: Duration = Duration::from_millis(100);
+
+/// The most that a failure costs on top. Far below the 30 s after which Java's clients give up a
+/// request, so that they still hear why they were refused.
+pub(crate) const LOGIN_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Failures beyond it are not counted: the delay has reached its bound, and is to be forgotten
+/// within minutes.
+pub(crate) const LOGIN_FAILURES_COUNTED_MAX: u32 = 10;
+
+/// After so long without another failure half of an address's failures are forgotten.
+pub(crate) const LOGIN_FAILURES_HALVE_AFTER: Duration = Duration::from_secs(60);
+
+/// Logins of one address that are checked, or wait to be answered, at a time. With the delay above
+/// it bounds guessing: 8 turns of 5 s are 1.6 guesses a second.
+pub(crate) const LOGIN_TURNS: usize = 8;
+
+/// Addresses whose failed logins are remembered; about 200 bytes each.
+pub(crate) const LOGIN_ORIGINS_MAX: usize = 1_024;
+
 /// Fetch sessions kept (Kafka: `max.incremental.fetch.session.cache.slots`).
 pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
 

@@ -229,7 +229,7 @@ async fn greet(
             return Err((id, evidence));
         }
         let accepted = acceptor.accept(stream).await;
-        accepted.map_err(|e| (diagnose::TLS_HANDSHAKE_FAILED, diagnose::tls_evidence(&e)))
+        accepted.map_err(|e| diagnose::of_tls_error(&e))
     };
     let stream = match tokio::time::timeout(limits::LOGIN_TIME_MAX, handshake).await {
         Ok(Ok(stream)) => stream,
@@ -245,7 +245,8 @@ async fn greet(
         Ok(certified) => certified,
         Err(subject) => {
             let evidence = format!("no rule of ssl.principal.mapping.rules fits {subject:?}");
-            return broker.inner.diary.note(peer, name, diagnose::TLS_HANDSHAKE_FAILED, &evidence);
+            let id = diagnose::TLS_CLIENT_CERTIFICATE_REFUSED;
+            return broker.inner.diary.note(peer, name, id, &evidence);
         }
     };
     let session = session(&served.config, peer, local, server_name, certified);

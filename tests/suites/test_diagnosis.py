@@ -126,6 +126,7 @@ CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-d
             "http://127.0.0.1:{port}/")
 HTTP_HINT = "This port speaks Apache Kafka's protocol, not HTTP."
 UNTRUSTED = "the client does not trust this broker's certificate"
+REFUSED = "the client refused this broker's certificate"
 CASES = [
     *each("no-login", "no-sasl-on-sasl-listener", "came before a SASL login was complete", {
         PYTHON: "KafkaTimeoutError: Unable to bootstrap from",
@@ -202,24 +203,27 @@ CASES = [
         RDKAFKA: "SASL authentication error: Authentication failed: Invalid username or password",
         JAVA: "SaslAuthenticationException: Authentication failed: Invalid username or password",
     }, protocol="SASL_PLAINTEXT", settings=PLAIN_LOGIN, users=False),
-    *each("authority", "tls-handshake-failed", UNTRUSTED, {
+    *each("authority", "tls-authority-not-trusted", UNTRUSTED, {
         PYTHON: "KafkaTimeoutError: Unable to bootstrap from",
         RDKAFKA: "SSL routines::certificate verify failed",
         KCAT: "SSL routines::certificate verify failed",
+    }, protocol="SSL", settings=Settings("SSL", ca="{other}")),
+    # Java sends one alert for both, an unknown authority and a wrong name.
+    *each("authority", "tls-certificate-refused", REFUSED, {
         JAVA: "SSLHandshakeException: PKIX path building failed",
     }, protocol="SSL", settings=Settings("SSL", ca="{other}")),
     Case("authority", "openssl s_client", ("unable to get local issuer certificate",),
-         "tls-handshake-failed", UNTRUSTED, protocol="SSL",
+         "tls-authority-not-trusted", UNTRUSTED, protocol="SSL",
          command=("openssl", "s_client", "-verify_return_error", "-CAfile", "{other}", "-connect",
                   "127.0.0.1:{port}")),
-    *each("host", "tls-handshake-failed", UNTRUSTED, {
+    *each("host", "tls-certificate-refused", REFUSED, {
         PYTHON: "KafkaTimeoutError: Unable to bootstrap from",
         RDKAFKA: "SSL routines::certificate verify failed",
         JAVA: "SSLHandshakeException: No subject alternative names matching IP address 127.0.0.1 "
               "found",
     }, protocol="SSL", settings=Settings("SSL", ca="{ca}"),
         extra={"ssl.keystore.location": "{elsewhere}"}),
-    *each("certificate", "tls-handshake-failed",
+    *each("certificate", "tls-client-certificate-missing",
           "the client showed no certificate, and ssl.client.auth=required", {
               PYTHON: "tlsv13 alert certificate required",
               RDKAFKA: "tlsv13 alert certificate required",

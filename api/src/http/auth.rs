@@ -1,6 +1,8 @@
 //! Who is asking.
 //!
-//! 1. `Authorization: Basic` is checked against the broker's users. A wrong password is always 401.
+//! 1. `Authorization: Basic` is checked against the broker's users. A wrong password is always 401,
+//!    and comes late, the more so the more often logins from the address failed
+//!    (`odradek_broker::auth`).
 //! 2. Without it, only a connection from this machine is let in, as `User:ANONYMOUS`, and only if
 //!    it names this machine in `Host` and was not forwarded by a proxy. Else a web page anywhere
 //!    could point its own name at 127.0.0.1 and read the topics (DNS rebinding), and a reverse
@@ -23,6 +25,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use odradek_broker::Checked;
 use odradek_broker::acl::Operation;
 use odradek_broker::client::Principal;
 use odradek_broker::diagnose;
@@ -104,13 +107,22 @@ async fn principal(
             return Ok(principal);
         }
         let (user, password) = &credentials;
-        let checked = shared.services.check_password(user, password).await;
-        let principal = checked.ok_or_else(|| {
-            shared.services.note_wrong_password(peer, user);
-            unauthorised("wrong user or password").diagnosis(diagnose::WRONG_PASSWORD)
-        })?;
-        shared.remembered.add(&credentials, &principal);
-        return Ok(principal);
+        return match shared.services.check_password(user, password, peer).await {
+            Checked::Right(principal) => {
+                shared.remembered.add(&credentials, &principal);
+                Ok(principal)
+            }
+            Checked::Wrong => {
+                let problem = unauthorised("wrong user or password");
+                Err(problem.diagnosis(diagnose::WRONG_PASSWORD))
+            }
+            Checked::TooMany => Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "many logins from this address failed, and wait for their answers",
+            )
+            .hint("try again in a few seconds")
+            .diagnosis(diagnose::LOGINS_SLOWED)),
+        };
     }
     if is_local(peer.ip(), headers) {
         return Ok(Principal::anonymous());

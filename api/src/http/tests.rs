@@ -12,6 +12,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::StreamExt;
 use http_body_util::BodyExt;
+use odradek_broker::Checked;
 use odradek_broker::acl::Operation;
 use odradek_broker::client::{Admin, Client, GroupInfo, GroupPartition, Principal};
 use prometheus::Registry;
@@ -37,10 +38,11 @@ impl Services for Testing {
     fn admin(&self, _: &Principal) -> Arc<dyn Admin> {
         self.fake.clone()
     }
-    fn note_wrong_password(&self, _: SocketAddr, _: &str) {}
-    async fn check_password(&self, user: &str, password: &str) -> Option<Principal> {
-        let known = self.fake.password(user)?;
-        (known == password).then(|| Principal::user(user))
+    async fn check_password(&self, user: &str, password: &str, _: SocketAddr) -> Checked {
+        match self.fake.password(user) {
+            Some(known) if known == password => Checked::Right(Principal::user(user)),
+            _ => Checked::Wrong,
+        }
     }
     fn node(&self) -> (i32, String) {
         (1, "127.0.0.1:9092".to_owned())

@@ -3,7 +3,7 @@
 use super::plain::{self, PlainError};
 use super::scram::{AwaitingProof, ClientFirst, ScramError};
 use super::users::Users;
-use super::{Mechanism, WRONG_PASSWORD};
+use super::{Mechanism, NO_USERS, WRONG_PASSWORD};
 
 /// What comes of a client's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,14 @@ impl SaslExchange {
         matches!(self.state, State::Over)
     }
 
+    /// Whether this message is a login by a password that has logged in before: it costs next to
+    /// nothing to check, and nobody has to wait for it.
+    pub fn is_remembered(&self, users: &Users, message: &[u8]) -> bool {
+        self.mechanism == Mechanism::Plain
+            && matches!(self.state, State::Begun)
+            && plain::is_remembered(users, message)
+    }
+
     /// One message of the client. May cost milliseconds of CPU: not for async threads.
     pub fn respond(&mut self, users: &Users, message: &[u8]) -> Step {
         let Some(hash) = self.mechanism.hash() else {
@@ -65,13 +73,13 @@ impl SaslExchange {
                     self.state = State::Scram(Box::new(awaiting));
                     Step::Continue(bytes)
                 }
-                Err(error) => failed_scram(error),
+                Err(error) => failed_scram(users, error),
             },
             State::Scram(awaiting) => match awaiting.check(message) {
                 Ok((user, bytes)) => Step::Done { user, bytes },
-                Err(error) => failed_scram(error),
+                Err(error) => failed_scram(users, error),
             },
-            State::Over => failed_scram(ScramError::Malformed),
+            State::Over => failed_scram(users, ScramError::Malformed),
         }
     }
 
@@ -84,7 +92,7 @@ impl SaslExchange {
             Err(PlainError::WrongPassword) => {
                 let user = message.split(|byte| *byte == 0).nth(1);
                 let user = user.map(|name| String::from_utf8_lossy(name).into_owned());
-                Step::Failed { message: WRONG_PASSWORD, credentials: true, user }
+                wrong_password(users, user)
             }
             Err(PlainError::OtherIdentity) => failed(
                 "Authentication failed: Client requested an authorization id that is different \
@@ -102,11 +110,14 @@ fn failed(message: &'static str) -> Step {
     Step::Failed { message, credentials: false, user: None }
 }
 
-fn failed_scram(error: ScramError) -> Step {
+fn wrong_password(users: &Users, user: Option<String>) -> Step {
+    let message = if users.is_empty() { NO_USERS } else { WRONG_PASSWORD };
+    Step::Failed { message, credentials: true, user }
+}
+
+fn failed_scram(users: &Users, error: ScramError) -> Step {
     match error {
-        ScramError::WrongPassword => {
-            Step::Failed { message: WRONG_PASSWORD, credentials: true, user: None }
-        }
+        ScramError::WrongPassword => wrong_password(users, None),
         ScramError::NotOffered => failed(
             "Authentication failed: channel binding, delegation tokens and acting as another user \
              are not offered",
@@ -136,17 +147,42 @@ mod tests {
         assert!(matches!(again, Step::Failed { credentials: false, .. }));
     }
 
-    /// The words of Kafka's PlainServerCallbackHandler's caller, which clients print.
+    /// Before the bracket: the words of Kafka's PlainSaslServer, which clients print.
     #[test]
     fn a_wrong_password_and_an_unknown_user_get_the_same_answer() {
         let users = users();
         for message in [&b"\0admin\0wrong"[..], b"\0nobody\0password"] {
             match SaslExchange::new(Mechanism::Plain, false).respond(&users, message) {
                 Step::Failed { message, credentials: true, .. } => {
-                    assert_eq!(message, "Authentication failed: Invalid username or password");
+                    let kafkas = "Authentication failed: Invalid username or password";
+                    assert_eq!(message.split(" (").next(), Some(kafkas));
+                    assert_eq!(message, WRONG_PASSWORD);
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_broker_without_users_says_so_whoever_is_named() {
+        let exchange = &mut SaslExchange::new(Mechanism::Plain, false);
+        let step = exchange.respond(&Users::default(), b"\0admin\0password");
+        assert!(matches!(step, Step::Failed { message: NO_USERS, credentials: true, .. }));
+    }
+
+    #[test]
+    fn only_a_password_that_logged_in_before_is_remembered() {
+        let users = users();
+        let asked = |message: &[u8]| {
+            SaslExchange::new(Mechanism::Plain, false).is_remembered(&users, message)
+        };
+        assert!(!asked(b"\0admin\0password"));
+        let step = SaslExchange::new(Mechanism::Plain, false);
+        let step = { step }.respond(&users, b"\0admin\0password");
+        assert!(matches!(step, Step::Done { .. }));
+        assert!(asked(b"\0admin\0password"));
+        for other in [&b"\0admin\0wrong"[..], b"\0nobody\0password", b"\0admin", b"x\0admin\0p"] {
+            assert!(!asked(other), "{other:?}");
         }
     }
 

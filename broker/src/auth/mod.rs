@@ -7,20 +7,33 @@
 //! 2. Secrets are compared in constant time, and an unknown user costs the same derivation and gets
 //!    the same answer as a wrong password.
 //! 3. Deriving costs milliseconds of CPU: [`SaslExchange::respond`] and [`Users::check_plain`] run
-//!    on blocking threads, a bounded number of them at a time ([`Users::turn`]).
+//!    on blocking threads, on at most half of the cores at a time ([`Users::turn`]), so that logins
+//!    never take all of a small machine.
+//! 4. Who fails is answered late, more so each time ([`Brake`]).
 
+mod brake;
 mod exchange;
 mod plain;
 mod scram;
 mod users;
 mod verifier;
 
+pub(crate) use brake::{Attempt, Brake};
 pub use exchange::{SaslExchange, Step};
 pub use users::{UserRecord, Users};
 pub use verifier::{Hash, Verifier};
 
-/// What a client is told when its login fails, in Kafka's words; the same for an unknown user.
-pub const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
+/// What a client is told when its login fails; the same for an unknown user. Kafka's words come
+/// first, because people search for them. What follows is true of every failure, and is what it
+/// mostly was: a JAAS line keeps quotation marks that a shell or an editor doubled.
+pub const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password (both are \
+                                  case-sensitive; blanks and quotation marks count)";
+
+/// The same while there is no user at all. That is told, although nobody has logged in: whoever
+/// sets the first client up sees this and little else, every name is answered so, and where nobody
+/// can log in there is nothing to guess.
+pub const NO_USERS: &str = "Authentication failed: Invalid username or password (this broker has \
+                            no users yet; its owner adds one with `odradek user add NAME`)";
 
 /// Whether a user of this name can exist; else why not.
 pub fn may_be_named(name: &str) -> Result<(), &'static str> {

@@ -32,6 +32,16 @@ pub enum PlainError {
     WrongPassword,
 }
 
+/// Whether this is a message of a user whose password logged in before.
+pub fn is_remembered(users: &Users, message: &[u8]) -> bool {
+    let text = std::str::from_utf8(message).ok();
+    let Some((name, password)) = text.and_then(|text| text.strip_prefix('\0')?.split_once('\0'))
+    else {
+        return false;
+    };
+    !password.is_empty() && !password.contains('\0') && users.remembers(name, password)
+}
+
 /// The user who logged in. The three parts are counted here, because the crate takes what follows
 /// a third NUL for nothing, and Kafka refuses it.
 pub fn check(users: &Users, message: &[u8]) -> Result<String, PlainError> {

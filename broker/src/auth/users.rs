@@ -15,9 +15,14 @@ use super::Mechanism;
 use super::verifier::{Hash, Verifier};
 use crate::config::ConfigUser;
 
-/// Derivations at a time. They would otherwise take every core from the broker's real work when
-/// many clients log in at once or somebody guesses passwords.
-const DERIVATIONS_MAX: usize = 2;
+/// Derivations at a time: half of the cores, and at most so many. They would otherwise take every
+/// core from the broker's real work when many clients log in at once or somebody guesses passwords.
+const DERIVATIONS_MAX: usize = 4;
+
+fn derivations_max() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, DERIVATIONS_MAX)
+}
 
 /// Value of a `user:<name>` record: at least one of the two. A password set here gives both; a
 /// client of AlterUserScramCredentials makes one at a time.
@@ -111,7 +116,7 @@ impl Default for Users {
             known: RwLock::default(),
             secret,
             remembered: Mutex::default(),
-            derivations: Arc::new(Semaphore::new(DERIVATIONS_MAX)),
+            derivations: Arc::new(Semaphore::new(derivations_max())),
         }
     }
 }
@@ -214,11 +219,7 @@ impl Users {
         let hash = self.plain_hash(name);
         let (verifier, known) = self.verifier(hash, name);
         let digest = self.digest(&verifier, name, password);
-        let before = {
-            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.get(name).cloned().unwrap_or_else(|| vec![0; digest.len()])
-        };
-        if bool::from(before.ct_eq(&digest)) {
+        if self.is_remembered(name, &digest) {
             return true;
         }
         // The derivation comes first: `known` must not decide whether it is paid for.
@@ -228,6 +229,20 @@ impl Users {
             remembered.insert(name.to_owned(), digest);
         }
         right
+    }
+
+    /// Whether this password has logged the user in before. Costs microseconds, right or wrong.
+    pub fn remembers(&self, name: &str, password: &str) -> bool {
+        let (verifier, _) = self.verifier(self.plain_hash(name), name);
+        self.is_remembered(name, &self.digest(&verifier, name, password))
+    }
+
+    fn is_remembered(&self, name: &str, digest: &[u8]) -> bool {
+        let before = {
+            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.get(name).cloned().unwrap_or_else(|| vec![0; digest.len()])
+        };
+        before.ct_eq(digest).into()
     }
 
     /// The verifier to check this user by, and whether the user has one of this hash.

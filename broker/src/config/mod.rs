@@ -107,6 +107,8 @@ pub struct ConnectionLimits {
     /// Before a login on a SASL listener.
     pub login_request_bytes_max: usize,
     pub fetch_bytes_max: usize,
+    /// `connection.failed.authentication.delay.ms`.
+    pub failed_login_delay: Duration,
 }
 
 /// Who is asked for permission, and who is not.
@@ -351,6 +353,9 @@ fn limits(reader: &Reader<'_>) -> ConnectionLimits {
         request_bytes_max: reader.number("socket.request.max.bytes"),
         login_request_bytes_max: reader.number("sasl.server.max.receive.size"),
         fetch_bytes_max: reader.number("fetch.max.bytes"),
+        failed_login_delay: Duration::from_millis(
+            reader.number("connection.failed.authentication.delay.ms"),
+        ),
     }
 }
 

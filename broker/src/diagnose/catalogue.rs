@@ -19,11 +19,18 @@ pub const SSH_ON_KAFKA_PORT: &str = "ssh-on-kafka-port";
 pub const OTHER_PROTOCOL: &str = "other-protocol";
 pub const GARBAGE: &str = "garbage";
 pub const TLS_HANDSHAKE_FAILED: &str = "tls-handshake-failed";
+pub const TLS_AUTHORITY_NOT_TRUSTED: &str = "tls-authority-not-trusted";
+pub const TLS_CERTIFICATE_REFUSED: &str = "tls-certificate-refused";
+pub const TLS_CERTIFICATE_EXPIRED: &str = "tls-certificate-expired";
+pub const TLS_NOTHING_IN_COMMON: &str = "tls-nothing-in-common";
+pub const TLS_CLIENT_CERTIFICATE_MISSING: &str = "tls-client-certificate-missing";
+pub const TLS_CLIENT_CERTIFICATE_REFUSED: &str = "tls-client-certificate-refused";
 pub const SASL_ON_PLAIN_LISTENER: &str = "sasl-on-plain-listener";
 pub const NO_SASL_ON_SASL_LISTENER: &str = "no-sasl-on-sasl-listener";
 pub const MECHANISM_NOT_ENABLED: &str = "mechanism-not-enabled";
 pub const WRONG_PASSWORD: &str = "wrong-password";
 pub const NO_USERS: &str = "no-users";
+pub const LOGINS_SLOWED: &str = "logins-slowed";
 pub const MALFORMED_LOGIN: &str = "malformed-login";
 pub const OVERSIZED_FRAME: &str = "oversized-frame";
 pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
@@ -90,14 +97,75 @@ pub const CATALOGUE: &[Diagnosis] = &[
     Diagnosis {
         id: TLS_HANDSHAKE_FAILED,
         title: "The TLS handshake failed",
-        what_happened: "Client and broker could not agree on TLS: most often the client does not \
-                        trust the certificate, or the certificate does not name the host that the \
-                        client dialled.",
+        what_happened: "The handshake began and did not end, and neither side told a reason that \
+                        has a diagnosis of its own. Many clients only close the connection when \
+                        they do not trust the certificate.",
         how_to_fix: "Give the client the certificate of the authority that signed the broker's \
                      (ssl.truststore.location, ssl_cafile, ssl.ca.location), and make sure that \
                      the broker's certificate names the host in bootstrap.servers and in \
-                     advertised.listeners. With ssl.client.auth=required the client needs a \
-                     certificate of its own.",
+                     advertised.listeners. What the client's own log says is more exact.",
+    },
+    Diagnosis {
+        id: TLS_AUTHORITY_NOT_TRUSTED,
+        title: "The client does not know who signed the certificate",
+        what_happened: "The client ended the TLS handshake because it does not trust the \
+                        authority that signed this broker's certificate.",
+        how_to_fix: "Give the client the certificate of that authority: ssl.ca.location in \
+                     librdkafka, ssl_cafile in kafka-python, ssl.truststore.type=PEM and \
+                     ssl.truststore.location in Java. After `odradek tls init` was run anew, \
+                     clients need the new ca.pem.",
+    },
+    Diagnosis {
+        id: TLS_CERTIFICATE_REFUSED,
+        title: "The client refuses the broker's certificate",
+        what_happened: "The client ended the TLS handshake because of this broker's certificate. \
+                        It does not say more: either it does not trust the authority that signed \
+                        it (Java then logs \"PKIX path building failed\"), or the certificate does \
+                        not name the host that the client dialled (\"No subject alternative \
+                        names\", \"hostname mismatch\").",
+        how_to_fix: "For the first, give the client the certificate of the authority \
+                     (ssl.truststore.location with ssl.truststore.type=PEM, ssl.ca.location, \
+                     ssl_cafile). For the second, write in bootstrap.servers and \
+                     advertised.listeners a name that stands in the certificate, or make a \
+                     certificate with the name: `odradek tls init --host NAME`.",
+    },
+    Diagnosis {
+        id: TLS_CERTIFICATE_EXPIRED,
+        title: "The certificate has expired",
+        what_happened: "The client ended the TLS handshake because this broker's certificate, or \
+                        the authority's, is past its last day.",
+        how_to_fix: "Make a new certificate (`odradek tls init`, or what made the old one). If \
+                     it should still be valid, compare the clocks of the client's and of this \
+                     machine.",
+    },
+    Diagnosis {
+        id: TLS_NOTHING_IN_COMMON,
+        title: "No TLS version or cipher in common",
+        what_happened: "Client and broker have no version of TLS, no cipher suite or no kind of \
+                        key in common. This broker speaks TLS 1.2 and 1.3.",
+        how_to_fix: "Update the client or the Java it runs on: TLS 1.0 and 1.1 are not offered. \
+                     Leave ssl.enabled.protocols and ssl.cipher.suites unset on both sides, \
+                     unless there is a reason for them.",
+    },
+    Diagnosis {
+        id: TLS_CLIENT_CERTIFICATE_MISSING,
+        title: "The client has no certificate",
+        what_happened: "This listener has ssl.client.auth=required, and the client showed no \
+                        certificate.",
+        how_to_fix: "Give the client a key and a certificate (ssl.keystore.location with \
+                     ssl.keystore.type=PEM in Java, ssl.certificate.location and \
+                     ssl.key.location in librdkafka, ssl_certfile and ssl_keyfile in \
+                     kafka-python), or set ssl.client.auth=none on this listener.",
+    },
+    Diagnosis {
+        id: TLS_CLIENT_CERTIFICATE_REFUSED,
+        title: "The client's certificate is not accepted",
+        what_happened: "The client showed a certificate that this listener does not accept: it is \
+                        not signed by an authority in ssl.truststore.location, is out of date, or \
+                        no rule of ssl.principal.mapping.rules fits its name.",
+        how_to_fix: "Let the authority in ssl.truststore.location sign the client's certificate, \
+                     or add the authority that did. If the evidence names a rule, add one that \
+                     fits, or DEFAULT, to ssl.principal.mapping.rules.",
     },
     Diagnosis {
         id: SASL_ON_PLAIN_LISTENER,
@@ -139,6 +207,16 @@ pub const CATALOGUE: &[Diagnosis] = &[
         what_happened: "A client tried to log in, and this broker has no users at all.",
         how_to_fix: "Add one with `odradek user add NAME`, or paste a JAAS line with \
                      user_NAME=\"PASSWORD\" into server.properties.",
+    },
+    Diagnosis {
+        id: LOGINS_SLOWED,
+        title: "Many failed logins from one address",
+        what_happened: "Logins from this address have failed so often that each further failure is \
+                        answered seconds late. A right password is answered at once, also from \
+                        there. The delay is forgotten within minutes.",
+        how_to_fix: "Find the program there that tries again and again with a wrong user or \
+                     password; the entries about wrong passwords name the users. If nobody there \
+                     should log in, somebody is guessing: close the port in firewall or router.",
     },
     Diagnosis {
         id: MALFORMED_LOGIN,

@@ -2,6 +2,8 @@
 //!
 //! - One message of the login that SaslHandshake began. A failure carries a sentence, which Java
 //!   and librdkafka print; it is the same for an unknown user and a wrong password.
+//! - A failure is answered late (`auth::Brake`): after `connection.failed.authentication.delay.ms`,
+//!   and later the more often logins from the address have failed.
 //! - After a failure the connection can do nothing any more; clients close it.
 //! - v1 (KIP-368) carries a session lifetime, `connections.max.reauth.ms` of the listener and
 //!   mechanism; 0: a login lasts as long as its connection. Logging in again on a live connection
@@ -14,19 +16,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::auth::{Mechanism, SaslExchange, Step};
+use crate::auth::{Attempt, Mechanism, SaslExchange, Step};
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::diagnose;
 use crate::dispatch::{Answer, Close};
 use crate::handlers::Context;
+use crate::limits;
 use crate::partition::lock;
 use crate::reply::Reply;
 use crate::session::{Identity, Login, Session};
@@ -89,7 +92,7 @@ async fn advance(context: &Context, message: Bytes) -> Result<Told, Close> {
     if let Some(why) = other_mechanism(context, exchange.mechanism()) {
         return Ok(refuse(context, exchange, why));
     }
-    let (exchange, step) = respond(context, exchange, message).await?;
+    let (exchange, step, attempt) = respond(context, exchange, message).await?;
     let mechanism = exchange.mechanism();
     match step {
         Step::Continue(bytes) => {
@@ -112,6 +115,7 @@ async fn advance(context: &Context, message: Bytes) -> Result<Told, Close> {
                 true => diagnose::WRONG_PASSWORD,
             };
             context.odd(id, &evidence);
+            answer_late(context, attempt, credentials).await;
             Ok(Err((ResponseError::SaslAuthenticationFailed, message.into())))
         }
     }
@@ -169,19 +173,42 @@ fn settle(context: &Context, mechanism: Mechanism, user: &str) -> Result<i64, St
     Ok(i64::try_from(lifetime_ms).unwrap_or(i64::MAX))
 }
 
-/// Off the async threads. The turn goes along, so that a client that hangs up does not free it
-/// while its derivation still runs.
+/// Off the async threads, and in turn with other logins from the address: what comes back is held
+/// until the client is answered. The turn to derive goes along, so that a client that hangs up does
+/// not free it while its derivation still runs.
 async fn respond(
     context: &Context,
     mut exchange: SaslExchange,
     message: Bytes,
-) -> Result<(SaslExchange, Step), Close> {
+) -> Result<(SaslExchange, Step, Option<Attempt>), Close> {
     let users = context.core.users.clone();
+    if exchange.is_remembered(&users, &message) {
+        let step = exchange.respond(&users, &message);
+        return Ok((exchange, step, None));
+    }
+    let attempt = context.broker.inner.logins.attempt(context.session.peer.ip()).await;
+    let Some(attempt) = attempt else {
+        context.odd(diagnose::LOGINS_SLOWED, diagnose::NO_TURN_TO_LOG_IN);
+        return Err(Close::Diagnosed);
+    };
     let turn = users.turn().await;
     let work = tokio::task::spawn_blocking(move || {
         let step = exchange.respond(&users, &message);
         drop(turn);
         (exchange, step)
     });
-    work.await.map_err(|error| Close::because(format!("the login could not be checked: {error}")))
+    match work.await {
+        Ok((exchange, step)) => Ok((exchange, step, Some(attempt))),
+        Err(error) => Err(Close::because(format!("the login could not be checked: {error}"))),
+    }
+}
+
+/// Only a wrong name or password counts as a guess.
+async fn answer_late(context: &Context, attempt: Option<Attempt>, credentials: bool) {
+    let Some(attempt) = attempt else { return };
+    let more = if credentials { attempt.failed() } else { Duration::ZERO };
+    if more == limits::LOGIN_DELAY_MAX {
+        context.odd(diagnose::LOGINS_SLOWED, &diagnose::slowed_by(more));
+    }
+    attempt.answer_after(context.broker.config().limits.failed_login_delay + more).await;
 }

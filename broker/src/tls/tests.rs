@@ -110,7 +110,7 @@ async fn handshake(
     let (accepted, _connected) = tokio::join!(accepting, connecting);
     match accepted {
         Ok(stream) => Ok(principal(stream.get_ref().1, &PrincipalRules::default()).unwrap()),
-        Err(error) => Err(diagnose::tls_evidence(&error)),
+        Err(error) => Err(diagnose::of_tls_error(&error).1),
     }
 }
 

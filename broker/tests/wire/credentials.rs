@@ -221,7 +221,8 @@ async fn another_login_keeps_principal_and_mechanism_and_comes_at_most_once_a_se
         assert_eq!(handshake(&mut wire, mechanism).await, 0);
         let refused = token(&mut wire, message).await;
         let told = refused.error_message.as_deref().unwrap_or_default();
-        assert_eq!((refused.error_code, told), (58, why));
+        assert_eq!(refused.error_code, 58);
+        assert!(told.starts_with(why), "{told}");
         wire.send(&MetadataRequest::default().with_topics(None), 12).await;
         assert!(wire.is_closed().await, "the login that was there is over");
     }

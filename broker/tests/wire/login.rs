@@ -93,7 +93,9 @@ async fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_may_not_try_
         handshake(&mut wire, "PLAIN", 1).await;
         let response = authenticate(&mut wire, token).await;
         assert_eq!(response.error_code, 58);
-        assert_eq!(message(&response), "Authentication failed: Invalid username or password");
+        let (kafkas, more) = message(&response).split_once(" (").unwrap();
+        assert_eq!(kafkas, "Authentication failed: Invalid username or password");
+        assert!(more.starts_with("both are case-sensitive"), "{more}");
         assert_eq!(handshake(&mut wire, "PLAIN", 1).await.0, 34);
         let again = authenticate(&mut wire, b"\0admin\0password").await;
         assert_ne!(again.error_code, 0);
@@ -138,8 +140,66 @@ async fn a_broker_without_users_says_so_to_its_owner() {
     let running = with_listener("SASL_PLAINTEXT", "").await;
     let mut wire = running.connect().await;
     handshake(&mut wire, "PLAIN", 1).await;
-    assert_eq!(authenticate(&mut wire, b"\0admin\0password").await.error_code, 58);
+    let response = authenticate(&mut wire, b"\0admin\0password").await;
+    assert_eq!(response.error_code, 58);
+    assert!(message(&response).contains("no users yet"));
     assert_eq!(diary(&running), ["no-users"]);
+}
+
+/// Error code of a login on a connection of its own.
+async fn log_in(running: &Node, token: &'static [u8]) -> i16 {
+    let mut wire = running.connect().await;
+    handshake(&mut wire, "PLAIN", 1).await;
+    authenticate(&mut wire, token).await.error_code
+}
+
+/// What seven failures of one address cost: 0, 0, 0, 100, 200, 400 and 800 ms.
+#[tokio::test]
+async fn each_further_wrong_password_is_answered_later_and_the_right_one_at_once() {
+    let at_once = format!("{USERS}connection.failed.authentication.delay.ms=0\n");
+    let running = with_listener("SASL_PLAINTEXT", &at_once).await;
+    let began = std::time::Instant::now();
+    for _ in 0..7 {
+        assert_eq!(log_in(&running, b"\0admin\0wrong").await, 58);
+    }
+    assert!(began.elapsed().as_millis() >= 1_500);
+    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
+    let entries = running.broker.diary().entries();
+    let wrong = entries.iter().find(|entry| entry.diagnosis == "wrong-password").unwrap();
+    assert_eq!(wrong.count, 7);
+}
+
+/// The failures hold every turn of the address for longer than this test may take.
+#[tokio::test]
+async fn failed_logins_that_wait_for_their_answers_do_not_keep_out_who_logged_in_before() {
+    let late = format!("{USERS}connection.failed.authentication.delay.ms=3600000\n");
+    let running = with_listener("SASL_PLAINTEXT", &late).await;
+    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut wire = running.connect().await;
+        handshake(&mut wire, "PLAIN", 1).await;
+        let token = Bytes::from_static(b"\0admin\0wrong");
+        wire.send(&SaslAuthenticateRequest::default().with_auth_bytes(token), 2).await;
+        waiting.push(wire);
+    }
+    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
+}
+
+/// Seven of eight turns are taken: who has not logged in before gets the eighth.
+#[tokio::test]
+async fn a_few_failed_logins_do_not_keep_out_anybody() {
+    let late = format!("{USERS}connection.failed.authentication.delay.ms=3600000\n");
+    let running = with_listener("SASL_PLAINTEXT", &late).await;
+    let mut waiting = Vec::new();
+    for _ in 0..7 {
+        let mut wire = running.connect().await;
+        handshake(&mut wire, "PLAIN", 1).await;
+        let token = Bytes::from_static(b"\0admin\0wrong");
+        wire.send(&SaslAuthenticateRequest::default().with_auth_bytes(token), 2).await;
+        waiting.push(wire);
+    }
+    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
 }
 
 /// First bytes, whether an HTTP reply comes, and the diagnosis.

@@ -101,6 +101,16 @@ const LOGIN: &[Key] = &[
         "Newer clients log in again by themselves in time (KIP-368); the connection of one that \
                does not is closed. Also as listener.name.NAME.scram-sha-256.…",
     ),
+    Key::new(
+        "connection.failed.authentication.delay.ms",
+        Kind::Int { min: 0, max: INT },
+        "A failed login is answered so much later.",
+    )
+    .default("100")
+    .long(
+        "On top of it comes a delay that grows with the failures from one address, up to 5 \
+               seconds, and is forgotten within minutes.",
+    ),
     Key::new("odradek.jaas.file", Kind::Text, "Path of a kafka_server_jaas.conf with users.")
         .long("Also taken from KAFKA_OPTS=-Djava.security.auth.login.config=PATH."),
     Key::new("authorizer.class.name", Kind::Text, "Switches access rules (ACLs) on.").long(

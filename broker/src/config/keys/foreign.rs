@@ -90,7 +90,6 @@ pub const FOREIGN: &[(&str, Verdict)] = &[
     ("socket.listen.backlog.size", NoEffect("the operating system's own bound is used")),
     ("max.connections.per.ip.overrides", NoEffect("the bound per address is the same for all")),
     ("max.connection.creation.rate", NoEffect("the number of connections is bounded instead")),
-    ("connection.failed.authentication.delay.ms", NoEffect("a failed login is answered at once")),
     (
         "max.incremental.fetch.session.cache.slots",
         NoEffect("fetch sessions have a bound of their own"),
