@@ -17,6 +17,28 @@ pub fn begin() {
     LazyLock::force(&STARTED);
 }
 
+/// Passwords pass through this process's memory, and records fill it: what a crash leaves behind
+/// shall hold neither. With it, `/proc` and debuggers are closed to other processes of the same
+/// user. Other systems than Unix write no such file by themselves.
+pub fn forbid_core_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // Also where the system hands dumps to a program, which a limit of size does not stop.
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "a crash of this process may leave its memory in a core file");
+        }
+    }
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        if let Err(error) = setrlimit(Resource::Core, none) {
+            tracing::warn!(%error, "a crash of this process may leave its memory in a core file");
+        }
+    }
+}
+
 pub fn uptime_s() -> u64 {
     STARTED.elapsed().unwrap_or_default().as_secs()
 }

@@ -16,7 +16,9 @@ use crate::config::{Config, SecurityProtocol};
 use crate::connection::Gate;
 use crate::core::{Core, OpenError};
 use crate::diagnose::Diary;
+use crate::diagnose::near_miss::Looks;
 use crate::fetch_session::FetchSessions;
+use crate::file_modes;
 use crate::limits;
 use crate::listeners::Listeners;
 use crate::loggers::Loggers;
@@ -54,6 +56,8 @@ pub(crate) struct Inner {
     pub metrics: Metrics,
     pub telemetry: Telemetry,
     pub diary: Arc<Diary>,
+    /// Which names of topics were compared with those that there are.
+    pub topic_looks: Looks,
     pub fetch_sessions: FetchSessions,
     /// Bytes of requests being read and worked on, all connections together: a part of the memory
     /// budget, taken as the bytes arrive.
@@ -83,7 +87,7 @@ impl Broker {
     /// Opens the log, binds every listener and serves. Nothing is served unless everything could
     /// be opened.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        for warning in &config.warnings {
+        for warning in config.warnings.iter().chain(&file_modes::warnings(&config)) {
             tracing::warn!("{warning}");
         }
         for note in &config.notes {
@@ -97,6 +101,7 @@ impl Broker {
         broker.inner.listeners.start(&broker, &broker.config()).await?;
         broker.spawn(Listeners::reload(broker.clone()));
         broker.spawn(retention::run(broker.clone()));
+        broker.spawn(keep_diary(broker.clone()));
         broker.spawn(watch_incarnation(broker.clone()));
         Ok(broker)
     }
@@ -108,11 +113,15 @@ impl Broker {
         let core = open_core(config.clone()).await?;
         let request_bytes_max = limits::request_bytes_max(&config);
         let telemetry = Telemetry::default();
+        let diary = Arc::new(Diary::default());
+        // The folder is locked by now: nobody else writes there.
+        diary.restore(&config.log_dir);
         let inner = Inner {
             core: ArcSwap::new(core),
             metrics: Metrics::new(&telemetry.metrics),
             telemetry,
-            diary: Arc::new(Diary::default()),
+            diary,
+            topic_looks: Looks::default(),
             fetch_sessions: FetchSessions::default(),
             request_bytes: Arc::new(Semaphore::new(request_bytes_max)),
             request_bytes_max,
@@ -209,9 +218,22 @@ impl Broker {
         if tokio::time::timeout(limits::SHUTDOWN_TIME_MAX, ended).await.is_err() {
             tracing::warn!("some connections did not end in time and were cut");
         }
+        self.save_diary().await;
         let core = self.core();
         if let Err(e) = tokio::task::spawn_blocking(move || core.log.close()).await {
             tracing::error!(error = %e, "the log did not close cleanly");
+        }
+    }
+
+    /// Not on a disk that is full or failed: the room there is the records'.
+    async fn save_diary(&self) {
+        if self.storage_problem().is_some() {
+            return;
+        }
+        let (diary, folder) = (self.diary(), self.inner.static_config.log_dir.clone());
+        let saved = tokio::task::spawn_blocking(move || diary.save(&folder)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::debug!(%error, "the diary of odd connections could not be written");
         }
     }
 
@@ -242,6 +264,17 @@ async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
     // A crash between a topic's deletion and that of its offsets leaves offsets behind.
     core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
     Ok(core)
+}
+
+/// Writes the diary to disk when something was noted, soon enough that a crash takes little.
+async fn keep_diary(broker: Broker) {
+    let mut stopping = broker.stopping();
+    loop {
+        tokio::select! {
+            _ = stopping.changed() => return,
+            () = tokio::time::sleep(limits::DIARY_SAVED_EVERY) => broker.save_diary().await,
+        }
+    }
 }
 
 /// When the log's incarnation ends (a failed write or sync), opens it again by the start path, with

@@ -3,12 +3,14 @@
 //! Three parts: [`classify`] says what the first bytes of a connection speak; [`CATALOGUE`] holds
 //! every diagnosis (stable id, what happened, how to fix it), printed by log, console and
 //! `odradek explain`, with [`CONDITIONS`] beside it for what is wrong with the server rather than
-//! with a connection; [`Diary`] keeps the last odd connections. Nothing here decides what to do
-//! with a connection, and nothing here waits.
+//! with a connection; [`Diary`] keeps the last odd connections, over restarts too. Nothing here
+//! decides what to do with a connection, and nothing here waits.
 
 mod catalogue;
 mod conditions;
 mod diary;
+mod kept;
+pub(crate) mod near_miss;
 mod tls;
 
 use std::time::Duration;

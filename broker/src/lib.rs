@@ -15,6 +15,7 @@ pub mod diagnose;
 mod dispatch;
 mod fetch_reply;
 mod fetch_session;
+pub mod file_modes;
 mod group;
 mod handlers;
 mod limits;

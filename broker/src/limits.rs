@@ -84,6 +84,10 @@ pub(crate) const PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Blocking readers: threads that read what memory does not hold.
 pub(crate) const READERS_MAX: usize = 4;
 
+/// The diary is written to disk so often while things happen: a crash takes at most so much of it,
+/// and a flood of strange connections costs one small file in this time.
+pub(crate) const DIARY_SAVED_EVERY: Duration = Duration::from_secs(5);
+
 /// A stop waits so long for connections to end by themselves.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 

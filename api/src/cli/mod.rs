@@ -64,6 +64,9 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Sets one key over file and environment; may be given more than once
+    ///
+    /// Not for passwords: every user of the machine can read a command line. Write those in the
+    /// file, or in the environment (KAFKA_SASL_JAAS_CONFIG).
     #[arg(long = "override", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// The data folder, short for --override log.dirs=DIR

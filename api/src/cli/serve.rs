@@ -14,7 +14,7 @@ use super::{Complaint, ConfigArgs, Done};
 use crate::local::{Local, RATE_INTERVAL};
 use crate::logging::{self, LogFormat, Loggers};
 use crate::pipeline::{self, Pipeline};
-use crate::{demo, http};
+use crate::{demo, http, process};
 
 /// Start the broker, the sources, the analytics and HTTP
 #[derive(Args)]
@@ -46,6 +46,9 @@ pub struct Serve {
     /// error, warn, info, debug or trace [default: info, with --demo warn]
     #[arg(long, value_name = "LEVEL", env = "ODRADEK_LOG")]
     log_level: Option<String>,
+    /// Lets a crash leave a core file, for debugging. It holds records, keys and passwords
+    #[arg(long, env = "ODRADEK_CORE_FILES")]
+    core_files: bool,
 }
 
 /// What is to be started.
@@ -60,6 +63,9 @@ impl Serve {
     pub fn run(self) -> Done {
         let level = self.log_level.as_deref().unwrap_or(if self.demo { "warn" } else { "info" });
         let loggers = logging::begin(self.log_format, level).map_err(Complaint::wrong_input)?;
+        if !self.core_files {
+            process::forbid_core_files();
+        }
         let plan = if self.demo { self.plan_demo()? } else { self.plan()? };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

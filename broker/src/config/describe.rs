@@ -43,6 +43,20 @@ pub struct Described {
     pub documentation: String,
 }
 
+impl Described {
+    /// Whatever way a value came in (with a listener's prefix, while the broker runs): a secret is
+    /// in no reply.
+    fn without_secrets(mut self) -> Self {
+        if keys::is_sensitive(&self.name) {
+            (self.value, self.sensitive) = (None, true);
+        }
+        for (name, value, _) in &mut self.synonyms {
+            *value = value.take().filter(|_| !keys::is_sensitive(name));
+        }
+        self
+    }
+}
+
 /// Kafka's durations with several names, the one that wins first.
 const DURATIONS: &[&[&str]] = &[
     &["log.roll.ms", "log.roll.hours"],
@@ -72,7 +86,7 @@ impl Config {
             Some(key) => self.of_listener(name, key),
             None => self.without_effect(name),
         });
-        used.chain(others).collect()
+        used.chain(others).map(Described::without_secrets).collect()
     }
 
     /// A key under a listener's prefix; the bare key is its synonym.
@@ -95,7 +109,7 @@ impl Config {
                 _ => Described { synonyms, value, ..self.without_effect(name) },
             }
         });
-        rows.collect()
+        rows.map(Described::without_secrets).collect()
     }
 
     /// Keys of a topic to which `overrides` were given.

@@ -60,11 +60,12 @@ pub fn parse_file(text: &str) -> Result<Jaas, String> {
 
 /// `Class flag option=value … ;`
 fn module<'a>(tokens: &'a [Token], jaas: &mut Jaas) -> Result<&'a [Token], String> {
-    let [Token::Word(class), Token::Word(flag), rest @ ..] = tokens else {
+    let [Token::Word(_), Token::Word(flag), rest @ ..] = tokens else {
         return Err("a login module is written: class, then required, then options".to_owned());
     };
     if !FLAGS.iter().any(|known| flag.eq_ignore_ascii_case(known)) {
-        return Err(format!("after the class {class} the word `required` is expected"));
+        // What stands where a class is expected may be the rest of a broken password.
+        return Err("after the class the word `required` is expected".to_owned());
     }
     let (mut rest, mut users, mut own_login) = (rest, 0, false);
     loop {
@@ -81,9 +82,11 @@ fn module<'a>(tokens: &'a [Token], jaas: &mut Jaas) -> Result<&'a [Token], Strin
                 own_login |= option == "username";
                 rest = tail;
             }
-            // The value may be a password, so it is not shown.
-            [Token::Word(option), ..] => {
-                return Err(format!("after the option {option} an equals sign and a value"));
+            // Neither is shown: either may be a piece of a password with a quotation mark in it.
+            [Token::Word(_), ..] => {
+                return Err("each option is written with an equals sign and a value; one is not (a \
+                            quotation mark inside a password needs a backslash before it)"
+                    .to_owned());
             }
             other => {
                 return Err(format!("the semicolon at the end is missing{}", after(other.first())));
@@ -233,6 +236,8 @@ mod tests {
             (r#"C required user_a="secret""#, "the semicolon at the end is missing"),
             (r#"C user_a="secret";"#, "the word `required` is expected"),
             (r#"C required user_a "secret";"#, "an equals sign and a value"),
+            (r#"C required user_a="a"secret"b";"#, "needs a backslash"),
+            (r#"C required user_a=a;secret b;"#, "the word `required` is expected"),
             (r#"C required user_a="secret;"#, "a closing \" is missing"),
         ];
         for (text, expected) in cases {

@@ -215,6 +215,13 @@ pub enum Found {
     Foreign(Verdict),
 }
 
+/// Whether the value under this name is a secret, with or without a listener's prefix. A name that
+/// nobody knows counts as one if it looks like one.
+pub fn is_sensitive(name: &str) -> bool {
+    let of = |key: &Key| name == key.name || name.ends_with(&format!(".{}", key.name));
+    used().any(|key| key.sensitive() && of(key)) || name.to_ascii_lowercase().contains("password")
+}
+
 /// The used key of this name. Only for names written in this package's source.
 pub(super) fn used_key(name: &str) -> &'static Key {
     used().find(|key| key.name == name).expect("a key that code reads stands in the table")
@@ -259,7 +266,7 @@ fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'
 }
 
 /// Levenshtein's distance in bytes.
-pub(super) fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, left) in a.bytes().enumerate() {
         let mut diagonal = row[0];

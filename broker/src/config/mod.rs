@@ -199,6 +199,28 @@ impl Config {
         }
     }
 
+    /// The files named in the configuration that hold secrets, and what kind.
+    pub fn secret_files(&self) -> Vec<(PathBuf, &'static str)> {
+        let written = self.values.entries.iter().filter(|(key, entry)| {
+            !entry.value.is_empty() && keys::is_sensitive(key)
+        });
+        let mut files: Vec<_> = written
+            .filter_map(|(_, entry)| match &entry.origin {
+                values::Origin::File { path, .. } => Some((PathBuf::from(path), "a password")),
+                _ => None,
+            })
+            .collect();
+        let jaas = self.values.entries.get("odradek.jaas.file").map(|entry| &entry.value);
+        files.extend(jaas.or(self.values.jaas_file.as_ref()).map(|path| (path.into(), "passwords")));
+        let tls = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        files.extend(tls.filter_map(|tls| match &tls.key {
+            Pem::File(path) => Some((path.clone(), "a private key")),
+            Pem::Inline(_) => None,
+        }));
+        files.dedup();
+        files
+    }
+
     fn resolve(values: Values) -> Result<Self, Vec<ConfigProblem>> {
         let reader = Reader::new(&values);
         let resolved = resolve(&reader);
@@ -251,6 +273,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
     config.warnings.extend(data_folder::slip(&config.log_dir, cfg!(windows)));
     config.users = users(reader, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
+    warn_about_visible_secrets(reader, &mut config);
     config
 }
 
@@ -484,6 +507,21 @@ fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {
                 .to_owned(),
         );
     }
+}
+
+fn warn_about_visible_secrets(reader: &Reader<'_>, config: &mut Config) {
+    let entries = reader.values.entries.iter();
+    let visible = entries.filter(|(key, entry)| {
+        entry.origin == values::Origin::Override && keys::is_sensitive(key)
+    });
+    config.warnings.extend(visible.map(|(key, _)| {
+        format!(
+            "{key} was given by --override: every user of this machine can read the command line \
+             of a process. Write it in server.properties, or in the environment as \
+             KAFKA_{}",
+            key.to_uppercase().replace('_', "__").replace('-', "___").replace('.', "_")
+        )
+    }));
 }
 
 fn notes(reader: &Reader<'_>, without_effect: Vec<(String, &'static str)>) -> Vec<String> {

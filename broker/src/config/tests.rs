@@ -427,6 +427,40 @@ listener.name.out.ssl.enabled.protocols=TLSv1.3
     assert!(matches!(tls.truststore, Some(Pem::Inline(_))));
 }
 
+#[test]
+fn a_secret_on_the_command_line_is_warned_of_and_never_repeated() {
+    let line = "sasl.jaas.config=C required user_a=\"hunter2\";";
+    let sources = Sources { overrides: vec![line.to_owned()], ..Sources::default() };
+    let warnings = Config::load(&sources).unwrap().warnings.join("\n");
+    assert!(warnings.contains("can read the command line"), "{warnings}");
+    assert!(warnings.contains("KAFKA_SASL_JAAS_CONFIG"), "{warnings}");
+    assert!(!warnings.contains("hunter2"), "{warnings}");
+    let slip = line.replace('=', ":");
+    let sources = Sources { overrides: vec![slip], ..Sources::default() };
+    let problem = Config::load(&sources).unwrap_err().remove(0).to_string();
+    assert!(problem.contains("\"sasl.jaas.config\" is not of the form"), "{problem}");
+    assert!(!problem.contains("hunter2"), "{problem}");
+}
+
+/// With a listener's prefix, and for keys that nothing here knows.
+#[test]
+fn secrets_set_while_the_broker_runs_are_in_no_description() {
+    let secret = |name: &str| (name.to_owned(), "hunter2".to_owned());
+    let set = Overrides::from([
+        secret("listener.name.out.ssl.keystore.key"),
+        secret("listener.name.out.plain.sasl.jaas.config"),
+        secret("sasl.jaas.config"),
+        secret("ssl.truststore.password"),
+    ]);
+    let levels = Levels { broker: set.clone(), defaults: set };
+    let config = Config { levels, ..Config::defaults() };
+    for rows in [config.describe_broker(), config.describe_broker_defaults()] {
+        assert!(!format!("{rows:?}").contains("hunter2"));
+        let shown = rows.iter().filter(|row| keys::is_sensitive(&row.name));
+        assert!(shown.clone().count() >= 4 && shown.clone().all(|row| row.sensitive));
+    }
+}
+
 /// The table promises that something reads each used key; whoever adds a row adds its reader.
 #[test]
 fn every_key_marked_as_used_is_read() {

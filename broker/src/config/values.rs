@@ -220,7 +220,8 @@ impl Values {
                 file: "--override".to_owned(),
                 line: None,
                 key: String::new(),
-                what: format!("{text:?} is not of the form key=value"),
+                // Behind the name may stand a password.
+                what: format!("{:?} is not of the form key=value", name_of(text)),
                 fix: "for example --override num.partitions=4".to_owned(),
             }),
         }
@@ -252,6 +253,13 @@ pub fn read_text(path: &Path) -> Result<String, ConfigProblem> {
     }
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect()))
+}
+
+/// What looks like the name of a key at the beginning of a text.
+fn name_of(text: &str) -> &str {
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let end = text.find(|c: char| !part_of_name(c)).unwrap_or(text.len());
+    &text[..end]
 }
 
 fn dotted(variable: &str) -> String {

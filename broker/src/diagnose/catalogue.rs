@@ -37,6 +37,7 @@ pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
 pub const UNSUPPORTED_VERSION: &str = "unsupported-version";
 pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
 pub const SESSION_EXPIRED: &str = "session-expired";
+pub const NEAR_MISS_TOPIC_NAME: &str = "near-miss-topic-name";
 pub const NOT_AUTHORISED: &str = "not-authorised";
 
 pub const CATALOGUE: &[Diagnosis] = &[
@@ -269,6 +270,19 @@ pub const CATALOGUE: &[Diagnosis] = &[
         how_to_fix: "Nothing, if the client went on with a new connection. If the breaks hurt, \
                      use a newer client library, or make connections.max.reauth.ms longer; 0 lets \
                      a login last as long as its connection.",
+    },
+    Diagnosis {
+        id: NEAR_MISS_TOPIC_NAME,
+        title: "A topic's name that is nearly another's",
+        what_happened: "A client named a topic that did not exist and whose name is nearly that \
+                        of another one: it differs by blanks at its ends, upper and lower case, a \
+                        dash, dot or underscore, or one character. Clients report \
+                        UNKNOWN_TOPIC_OR_PARTITION or INVALID_TOPIC_EXCEPTION, or wait for ever. \
+                        Where topics are created by being asked for, this one now exists.",
+        how_to_fix: "Compare the two names in the evidence, and write the right one in the \
+                     client. If a second topic was created by the slip, delete it with \
+                     kafka-topics --delete. If both names are meant, nothing needs to be done; \
+                     auto.create.topics.enable=false prevents such topics.",
     },
     Diagnosis {
         id: NOT_AUTHORISED,

@@ -1,12 +1,15 @@
-//! The last odd connections, in memory and bounded; counts by diagnosis for the metrics.
+//! The last odd connections, bounded, and kept over restarts (`kept`); counts by diagnosis since
+//! the start for the metrics.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::catalogue;
+use super::{catalogue, kept};
 use crate::clock::now_ms;
 
 /// Enough for a day of mistakes; about 200 KiB.
@@ -32,14 +35,41 @@ struct Pages {
     /// Latest at the front.
     entries: VecDeque<Entry>,
     counts: BTreeMap<&'static str, u64>,
+    /// Since the start.
+    changes: u64,
 }
 
 #[derive(Debug, Default)]
 pub struct Diary {
     pages: Mutex<Pages>,
+    /// Number of the change that is on disk; held while that is written.
+    saved: Mutex<u64>,
 }
 
 impl Diary {
+    /// Takes up what an earlier process kept in this folder.
+    pub(crate) fn restore(&self, folder: &Path) {
+        let found = kept::read(folder);
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.entries.extend(found);
+        pages.entries.truncate(ENTRIES_MAX);
+    }
+
+    /// Writes what changed since the last time, if anything did. Blocks on the disk.
+    pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (changes, entries) = {
+            let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            (pages.changes, pages.entries.iter().cloned().collect::<Vec<_>>())
+        };
+        if changes == *saved {
+            return Ok(());
+        }
+        kept::write(folder, &entries)?;
+        *saved = changes;
+        Ok(())
+    }
+
     /// Keeps the event, and logs it: each mistake of a peer the first time, and then each time its
     /// count has doubled, so that a client in a loop does not fill the log.
     pub fn note(&self, peer: SocketAddr, listener: &str, diagnosis: &'static str, evidence: &str) {
@@ -76,6 +106,7 @@ impl Diary {
     ) -> u64 {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         *pages.counts.entry(diagnosis).or_default() += 1;
+        pages.changes += 1;
         let same = pages.entries.iter().position(|entry| {
             entry.peer == peer && entry.diagnosis == diagnosis && entry.listener == listener
         });
@@ -116,7 +147,7 @@ impl Diary {
 }
 
 /// Without anything that could forge lines or colours in a log.
-fn printable(evidence: &str) -> String {
+pub(super) fn printable(evidence: &str) -> String {
     let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     evidence.chars().take(EVIDENCE_CHARS_MAX).map(safe).collect()
 }
@@ -162,6 +193,22 @@ mod tests {
         let entries = diary.entries();
         assert_eq!(entries.len(), ENTRIES_MAX);
         assert_eq!(entries[0].peer, IpAddr::from(1_999_u32.to_be_bytes()));
+    }
+
+    #[test]
+    fn another_process_finds_what_was_noted_and_counts_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let diary = Diary::default();
+        diary.save(folder.path()).unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing happened yet");
+        diary.keep(1, peer(1), "A", GARBAGE, "x");
+        diary.keep(2, peer(2), "A", GARBAGE, "y");
+        diary.save(folder.path()).unwrap();
+        let next = Diary::default();
+        next.restore(folder.path());
+        assert_eq!(next.entries(), diary.entries());
+        assert_eq!(next.keep(3, peer(1), "A", GARBAGE, "z"), 2);
+        assert!(next.counts().contains(&(GARBAGE, 1)), "counts are of this process");
     }
 
     #[test]

@@ -152,6 +152,9 @@ fn find(context: &Context, wanted: &Wanted) -> Result<Arc<Partition>, ResponseEr
     } else {
         (topics.by_name(&wanted.topic), ResponseError::UnknownTopicOrPartition)
     };
+    if topic.is_none() && context.version < 13 {
+        context.near_miss(&wanted.topic, false);
+    }
     let topic = topic.ok_or(unknown)?;
     let partition = topic.partition(wanted.partition);
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;

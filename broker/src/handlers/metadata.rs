@@ -7,6 +7,7 @@
 //! - v10 (KIP-516): topic ids; v12: asking by id. v8 to v10 carry authorised operations.
 //! - Topics need Describe: one that is named and denied is TOPIC_AUTHORIZATION_FAILED whether it
 //!   exists or not, an unnamed one is left out. Auto-creation needs Create on the cluster or topic.
+//! - A name that is nearly another topic's is noted in the diary.
 //! - `__odradek_state` holds the users' verifiers and is never shown.
 //!
 //! Left out: nothing.
@@ -113,7 +114,10 @@ async fn named(
             Wanted { name: name.to_string(), partitions: None, configs: Default::default() };
         context.mutate_for_new(&wanted);
         match topic_changes::create(&context.core, &wanted).await {
-            Ok(topic) => return describe(context, request, &topic),
+            Ok(topic) => {
+                context.near_miss(name, true);
+                return describe(context, request, &topic);
+            }
             Err((ResponseError::TopicAlreadyExists, _)) => {
                 // Another client was faster.
                 if let Some(topic) = context.core.topics.by_name(name) {
@@ -128,6 +132,9 @@ async fn named(
     } else {
         ResponseError::UnknownTopicOrPartition
     };
+    if error != ResponseError::TopicAuthorizationFailed {
+        context.near_miss(name, false);
+    }
     let mut response = refused(name, error);
     if context.version >= 8 && request.include_topic_authorized_operations {
         response.topic_authorized_operations = context.authorised_operations(Resource::Topic(name));

@@ -13,7 +13,7 @@ use crate::acl::{Operation, Resource, ResourceKind};
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::core::Core;
-use crate::diagnose;
+use crate::diagnose::{self, near_miss};
 use crate::partition::Partition;
 use crate::quota::Worked;
 use crate::session::Session;
@@ -128,6 +128,19 @@ impl Context {
         access.denied(&self.principal, operation, resource, |evidence| {
             diary.note_quietly(*peer, &listener.name, diagnose::NOT_AUTHORISED, evidence);
         });
+    }
+
+    /// Takes note of a topic's name that nearly is another's: of one that no topic has, or of one
+    /// that was `created` because it was asked for.
+    pub(crate) fn near_miss(&self, asked: &str, created: bool) {
+        if !self.broker.inner.topic_looks.is_due(self.session.peer.ip(), asked) {
+            return;
+        }
+        let topics = self.core.topics.all();
+        let names = topics.iter().filter(|topic| !topic.internal).map(|topic| &*topic.name);
+        if let Some(evidence) = near_miss::evidence(asked, names, created) {
+            self.odd(diagnose::NEAR_MISS_TOPIC_NAME, &evidence);
+        }
     }
 
     /// Takes note of something odd on this connection, in log and diary.

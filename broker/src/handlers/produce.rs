@@ -133,7 +133,10 @@ fn find_topic(context: &Context, data: &TopicProduceData) -> Result<Arc<Topic>, 
     } else {
         may_write(context, &data.name)?;
         let why = || format!("there is no topic {:?}", data.name.as_str());
-        topics.by_name(&data.name).ok_or_else(|| (ResponseError::UnknownTopicOrPartition, why()))?
+        topics.by_name(&data.name).ok_or_else(|| {
+            context.near_miss(&data.name, false);
+            (ResponseError::UnknownTopicOrPartition, why())
+        })?
     };
     if topic.internal {
         let why = "internal topics are written by the broker only";

@@ -1,4 +1,5 @@
-//! The operating system's files, through std and rustix's safe calls.
+//! The operating system's files, through std and rustix's safe calls. What is made here is made for
+//! its owner alone (0700, 0600): records, and verifiers of passwords.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -107,9 +108,9 @@ fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        std::fs::create_dir_all(&self.dir)?;
+        create_folders(&self.dir)?;
         let path = self.dir.join(".lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = private().create(true).truncate(false).write(true).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -118,7 +119,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut options = OpenOptions::new();
+        let mut options = private();
         options.read(true).write(true).create(true).truncate(false);
         Ok(Arc::new(RealFile { file: options.open(self.path(path))? }))
     }
@@ -132,7 +133,7 @@ impl Disk for RealDisk {
     }
 
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        std::fs::create_dir_all(self.path(path))
+        create_folders(&self.path(path))
     }
 
     fn delete_folder(&self, path: &str) -> io::Result<()> {
@@ -173,6 +174,23 @@ impl Disk for RealDisk {
     fn random(&self) -> u64 {
         rand::random()
     }
+}
+
+/// Options by which a new file is its owner's alone.
+fn private() -> OpenOptions {
+    #[allow(unused_mut, reason = "other systems than Unix have no modes")]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// With those above it that are missing.
+fn create_folders(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 /// A folder's names are durable once the folder itself is synced; Windows keeps them in its own
