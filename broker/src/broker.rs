@@ -17,6 +17,7 @@ use crate::connection::Gate;
 use crate::core::{Core, OpenError};
 use crate::diagnose::Diary;
 use crate::diagnose::near_miss::Looks;
+use crate::diagnose::reach_hooks::{self, Reaching};
 use crate::fetch_session::FetchSessions;
 use crate::file_modes;
 use crate::limits;
@@ -56,6 +57,8 @@ pub(crate) struct Inner {
     pub metrics: Metrics,
     pub telemetry: Telemetry,
     pub diary: Arc<Diary>,
+    /// Who does not get to the advertised addresses.
+    pub reaching: Reaching,
     /// Which names of topics were compared with those that there are.
     pub topic_looks: Looks,
     pub fetch_sessions: FetchSessions,
@@ -102,6 +105,7 @@ impl Broker {
         broker.spawn(Listeners::reload(broker.clone()));
         broker.spawn(retention::run(broker.clone()));
         broker.spawn(keep_diary(broker.clone()));
+        broker.spawn(reach_hooks::watch(broker.clone()));
         broker.spawn(watch_incarnation(broker.clone()));
         Ok(broker)
     }
@@ -121,6 +125,7 @@ impl Broker {
             metrics: Metrics::new(&telemetry.metrics),
             telemetry,
             diary,
+            reaching: Reaching::default(),
             topic_looks: Looks::default(),
             fetch_sessions: FetchSessions::default(),
             request_bytes: Arc::new(Semaphore::new(request_bytes_max)),

@@ -225,6 +225,7 @@ where
     }
 
     async fn ended(&mut self, end: End) {
+        diagnose::reach_hooks::closed(&self.broker, &self.session);
         match end {
             End::Gone | End::Stopping => {}
             End::Idle => {

@@ -11,6 +11,8 @@ mod conditions;
 mod diary;
 mod kept;
 pub(crate) mod near_miss;
+pub(crate) mod reach;
+pub(crate) mod reach_hooks;
 mod tls;
 
 use std::time::Duration;

@@ -343,12 +343,14 @@ pub(crate) fn dispatch(
     let (header, body) = RequestHeader::parse(&frame).or_else(|e| {
         rejected(diagnose::UNDECODABLE_REQUEST, format!("the header of {}: {e}", api.name))
     })?;
+    let client_id = header.client_id.unwrap_or_default();
+    diagnose::reach_hooks::came(broker, session, key, &client_id);
     let core = broker.core();
     let context = Context {
         broker: broker.clone(),
         session: session.clone(),
         principal,
-        client_id: header.client_id.unwrap_or_default(),
+        client_id,
         correlation_id: header.correlation_id,
         version: if known { version } else { 0 },
         request_bytes: frame.len(),

@@ -274,6 +274,7 @@ fn session(
         tls_server_name,
         login: std::sync::Mutex::new(login),
         muted_until: std::sync::Mutex::default(),
+        works: std::sync::atomic::AtomicBool::default(),
         software: std::sync::Mutex::default(),
         share_sessions: std::sync::Mutex::default(),
     })

@@ -1,6 +1,7 @@
 //! What one connection is: who is at its other end, where it arrived, and whether it logged in.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,9 @@ pub(crate) struct Session {
     pub login: Mutex<Login>,
     /// Nothing more is read before this moment: a quota was used up.
     pub muted_until: Mutex<Option<Instant>>,
+    /// It has sent more than what a client finds its way by; counted only where
+    /// `diagnose::reach` watches.
+    pub works: AtomicBool,
     /// From ApiVersions 3 on: name and version of the client library.
     pub software: Mutex<Option<(String, String)>>,
     /// They end with the connection.

@@ -8,6 +8,8 @@ mod credentials;
 #[path = "wire/login.rs"]
 mod login;
 mod node;
+#[path = "wire/odd.rs"]
+mod odd;
 #[path = "wire/quotas.rs"]
 mod quotas;
 #[path = "wire/telemetry.rs"]
@@ -20,8 +22,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, ProducerId,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, ProducerId,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use node::{Connection, Node, named, text};

@@ -84,9 +84,11 @@ fn module<'a>(tokens: &'a [Token], jaas: &mut Jaas) -> Result<&'a [Token], Strin
             }
             // Neither is shown: either may be a piece of a password with a quotation mark in it.
             [Token::Word(_), ..] => {
-                return Err("each option is written with an equals sign and a value; one is not (a \
+                return Err(
+                    "each option is written with an equals sign and a value; one is not (a \
                             quotation mark inside a password needs a backslash before it)"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             other => {
                 return Err(format!("the semicolon at the end is missing{}", after(other.first())));

@@ -201,9 +201,11 @@ impl Config {
 
     /// The files named in the configuration that hold secrets, and what kind.
     pub fn secret_files(&self) -> Vec<(PathBuf, &'static str)> {
-        let written = self.values.entries.iter().filter(|(key, entry)| {
-            !entry.value.is_empty() && keys::is_sensitive(key)
-        });
+        let written = self
+            .values
+            .entries
+            .iter()
+            .filter(|(key, entry)| !entry.value.is_empty() && keys::is_sensitive(key));
         let mut files: Vec<_> = written
             .filter_map(|(_, entry)| match &entry.origin {
                 values::Origin::File { path, .. } => Some((PathBuf::from(path), "a password")),
@@ -211,7 +213,8 @@ impl Config {
             })
             .collect();
         let jaas = self.values.entries.get("odradek.jaas.file").map(|entry| &entry.value);
-        files.extend(jaas.or(self.values.jaas_file.as_ref()).map(|path| (path.into(), "passwords")));
+        files
+            .extend(jaas.or(self.values.jaas_file.as_ref()).map(|path| (path.into(), "passwords")));
         let tls = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         files.extend(tls.filter_map(|tls| match &tls.key {
             Pem::File(path) => Some((path.clone(), "a private key")),
@@ -511,9 +514,8 @@ fn warn_about_open_listeners(reader: &Reader<'_>, config: &mut Config) {
 
 fn warn_about_visible_secrets(reader: &Reader<'_>, config: &mut Config) {
     let entries = reader.values.entries.iter();
-    let visible = entries.filter(|(key, entry)| {
-        entry.origin == values::Origin::Override && keys::is_sensitive(key)
-    });
+    let visible = entries
+        .filter(|(key, entry)| entry.origin == values::Origin::Override && keys::is_sensitive(key));
     config.warnings.extend(visible.map(|(key, _)| {
         format!(
             "{key} was given by --override: every user of this machine can read the command line \

@@ -37,6 +37,7 @@ pub const UNDECODABLE_REQUEST: &str = "undecodable-request";
 pub const UNSUPPORTED_VERSION: &str = "unsupported-version";
 pub const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
 pub const SESSION_EXPIRED: &str = "session-expired";
+pub const ADVERTISED_NEVER_DIALLED: &str = "advertised-address-never-dialled";
 pub const NEAR_MISS_TOPIC_NAME: &str = "near-miss-topic-name";
 pub const NOT_AUTHORISED: &str = "not-authorised";
 
@@ -270,6 +271,20 @@ pub const CATALOGUE: &[Diagnosis] = &[
         how_to_fix: "Nothing, if the client went on with a new connection. If the breaks hurt, \
                      use a newer client library, or make connections.max.reauth.ms longer; 0 lets \
                      a login last as long as its connection.",
+    },
+    Diagnosis {
+        id: ADVERTISED_NEVER_DIALLED,
+        title: "The client does not get to the advertised address",
+        what_happened: "A client reached this broker, was told to connect to the address in \
+                        advertised.listeners, and has not arrived by it. It asks again and again, \
+                        or waits. Clients connect, list topics, and then hang; they report \
+                        \"Connection to node 1 could not be established\", or nothing.",
+        how_to_fix: "From the client's machine try the address in the evidence: the name must \
+                     resolve there, and the port must be open. Write in advertised.listeners what \
+                     that machine can dial; `localhost` and addresses of a container mean \
+                     something else there. Or take the line out: then each client is told the \
+                     address at which it reached the broker. Where clients inside and outside \
+                     need different addresses, give each a listener of its own.",
     },
     Diagnosis {
         id: NEAR_MISS_TOPIC_NAME,

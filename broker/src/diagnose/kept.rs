@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_set_aside() {
-        for damage in [&b""[..], b"{\"entries\":[{", b"\0\0\0\0", b"{\"entries\":[{\"peer\":\"x\"}]}"] {
+        for damage in
+            [&b""[..], b"{\"entries\":[{", b"\0\0\0\0", b"{\"entries\":[{\"peer\":\"x\"}]}"]
+        {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(NAME), damage).unwrap();
             assert!(read(folder.path()).is_empty());

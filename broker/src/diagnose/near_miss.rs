@@ -198,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn one_slip_is_what_levenshtein_calls_a_distance_of_one(a in "[ab]{0,6}", b in "[ab]{0,6}") {
+        fn one_slip_is_a_distance_of_one(a in "[ab]{0,6}", b in "[ab]{0,6}") {
             let slip = is_one_slip(a.as_bytes(), b.as_bytes());
             let distance = crate::config::keys::distance(&a, &b);
             proptest::prop_assert_eq!(slip, distance == 1);

@@ -15,6 +15,7 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use kafka_protocol::protocol::StrBytes;
 
 use crate::acl::{Operation, Resource};
+use crate::diagnose::reach::Asked;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 
@@ -27,6 +28,9 @@ pub(crate) async fn handle(
     context: &Context,
     request: FindCoordinatorRequest,
 ) -> Result<FindCoordinatorResponse, Close> {
+    if request.key_type == GROUP {
+        context.told_address(Asked::GroupCoordinator);
+    }
     let mut response = FindCoordinatorResponse::default();
     if context.version >= 4 {
         let keys = request.coordinator_keys.into_iter();

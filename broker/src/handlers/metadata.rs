@@ -25,6 +25,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::acl::{Operation, Resource};
+use crate::diagnose::reach::Asked;
 use crate::dispatch::Close;
 use crate::handlers::Context;
 use crate::topic_changes::{self, Wanted};
@@ -40,6 +41,7 @@ pub(crate) async fn handle(
     let mut topics = Vec::new();
     match &request.topics {
         Some(wanted) if !(wanted.is_empty() && context.version == 0) => {
+            context.told_address(Asked::Metadata);
             let mut seen = HashSet::new();
             for topic in wanted.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id))) {
                 topics.push(named(context, &request, topic).await);
@@ -47,6 +49,7 @@ pub(crate) async fn handle(
         }
         // Version 0 says "all" with an empty list, later ones with null.
         _ => {
+            context.told_address(Asked::AllTopics);
             let all = context.core.topics.all();
             let seen = all
                 .iter()
