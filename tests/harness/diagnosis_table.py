@@ -1,8 +1,8 @@
 """The table of mistakes in the manual, from what real clients and the broker said in one run.
 
 A row is a cause. It holds the words that the tests found in the output of each client, and the id
-of the broker's diagnosis with the words found in its evidence. What changes from run to run (ports,
-times, the client's whole text) is only in the JSON.
+of the broker's diagnosis with the words found in its evidence. The clients' whole text, which may
+change from run to run, is only in the JSON.
 """
 
 import json
@@ -40,7 +40,7 @@ class Table:
         """`sees`: what the client says; a word that begins with an asterisk is ours."""
         self.found.append({
             "why": self.why[key], "client": client, "sees": sees, "diagnosis": diagnosis,
-            "notes": notes, "said": said[:SAID_CHARS_MAX],
+            "notes": notes, "said": lasting(said)[:SAID_CHARS_MAX],
         })
 
     def lines(self):
@@ -65,6 +65,16 @@ class Table:
             line = lines.get(row["why"], "")
             parts = [said_by(row), code(row["diagnosis"]), code(row["notes"])]
             yield from (f"{row['client']}: {part}" for part in parts if part not in line)
+
+
+def lasting(said):
+    """Without ports and times, so that the next run says the same."""
+    for pattern, instead in (
+        (r"(127\.0\.0\.1(?::|', ))\d+(<-\d+)?", r"\1PORT"), (r"after \d+ms", "after N ms"),
+        (r"\|\d+\.\d+\|", "|TIME|"), (r", \d+ identical", ", N identical"),
+    ):
+        said = re.sub(pattern, instead, said)
+    return "\n".join(dict.fromkeys(said.splitlines()))
 
 
 def line_of(rows):

@@ -3,11 +3,13 @@
 The kernel gives namespaces to a thread; what the thread starts has them too, and they end with it.
 """
 
+import contextlib
 import ctypes
 import os
 import subprocess
 import tempfile
 import threading
+import time
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -60,3 +62,34 @@ def enter(addresses, names):
 
 def call(*command):
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def neighbour(ours, theirs):
+    """Inside such a network, another machine on a cable: gives the words to begin a command with
+    that is to run there. It has an address of its own and reaches ours."""
+    # It lives for as long as its standard input is open.
+    machine = subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL)
+    there = ["nsenter", "-t", str(machine.pid), "-n"]
+    try:
+        wait_until_apart(machine.pid)
+        call("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns",
+             str(machine.pid))
+        call("ip", "address", "add", f"{ours}/24", "dev", "near")
+        call("ip", "link", "set", "near", "up")
+        call(*there, "ip", "link", "set", "lo", "up")
+        call(*there, "ip", "address", "add", f"{theirs}/24", "dev", "far")
+        call(*there, "ip", "link", "set", "far", "up")
+        yield there
+    finally:
+        machine.stdin.close()
+        machine.wait()
+
+
+def wait_until_apart(pid, seconds=10):
+    ours = os.readlink("/proc/thread-self/ns/net")
+    deadline = time.monotonic() + seconds
+    while os.readlink(f"/proc/{pid}/ns/net") == ours:
+        assert time.monotonic() < deadline, "unshare did not begin"
+        time.sleep(0.01)

@@ -19,6 +19,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from . import java
 
 SECONDS = 4
+# Java's begin later, all of them at once.
+JAVA_SECONDS = 8
 # A program that asks once and ends by itself.
 PROGRAM_SECONDS_MAX = 30
 
@@ -80,7 +82,7 @@ class Lines(logging.Handler):
 # What a client does: "list" asks for the topics, "send" writes a record, "read" subscribes.
 
 
-def kafka_python(name, bootstrap, settings, verb="list", topic=None):
+def kafka_python(name, bootstrap, settings, verb="list", topic=None, seconds=SECONDS):
     heard = Lines()
     # One logger for all clients of a process; a client's lines hold its name or its port.
     port = bootstrap.rsplit(":", 1)[1]
@@ -88,9 +90,9 @@ def kafka_python(name, bootstrap, settings, verb="list", topic=None):
     logger = logging.getLogger("kafka")
     logger.addHandler(heard)
     options = {"bootstrap_servers": bootstrap, "client_id": name,
-               "bootstrap_timeout_ms": SECONDS * 1000, **settings.python()}
+               "bootstrap_timeout_ms": seconds * 1000, **settings.python()}
     try:
-        said = ask_kafka_python(options, verb, topic)
+        said = ask_kafka_python(options, verb, topic, seconds)
     except Exception as error:
         said = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
     finally:
@@ -98,7 +100,7 @@ def kafka_python(name, bootstrap, settings, verb="list", topic=None):
     return "\n".join([said, *dict.fromkeys(heard.lines)])
 
 
-def ask_kafka_python(options, verb, topic):
+def ask_kafka_python(options, verb, topic, seconds):
     if verb == "list":
         admin = KafkaAdminClient(**options)
         try:
@@ -106,27 +108,27 @@ def ask_kafka_python(options, verb, topic):
         finally:
             admin.close()
     elif verb == "send":
-        producer = KafkaProducer(max_block_ms=SECONDS * 1000, **options)
+        producer = KafkaProducer(max_block_ms=seconds * 1000, **options)
         try:
-            producer.send(topic, b"x").get(SECONDS)
+            producer.send(topic, b"x").get(seconds)
         finally:
             producer.close(1)
     else:
         consumer = KafkaConsumer(topic, group_id=options["client_id"], **options)
         try:
-            if not consumer.poll(SECONDS * 1000):
+            if not consumer.poll(seconds * 1000):
                 return "it waits for records that do not come"
         finally:
             consumer.close()
     return "fine"
 
 
-def confluent(name, bootstrap, settings, verb="list", topic=None):
+def confluent(name, bootstrap, settings, verb="list", topic=None, seconds=SECONDS):
     heard, errors = Lines(), []
     logger = logging.Logger(name)
     logger.addHandler(heard)
     options = {"bootstrap.servers": bootstrap, "client.id": name, "error_cb": errors.append,
-               "message.timeout.ms": SECONDS * 1000, **settings.librdkafka()}
+               "message.timeout.ms": seconds * 1000, **settings.librdkafka()}
     if verb == "read":
         del options["message.timeout.ms"]
         client = confluent_kafka.Consumer({**options, "group.id": name}, logger=logger)
@@ -136,8 +138,9 @@ def confluent(name, bootstrap, settings, verb="list", topic=None):
     if verb == "send":
         client.produce(topic, b"x", on_delivery=lambda error, _: errors.append(error or "fine"))
     said = []
-    deadline = time.monotonic() + SECONDS
-    while not errors and time.monotonic() < deadline:
+    deadline = time.monotonic() + seconds
+    # One that is given more time uses all of it.
+    while (not errors or seconds > SECONDS) and time.monotonic() < deadline:
         message = client.poll(0.1)
         if verb == "read" and message is not None:
             errors.append(message.error() or "fine")
@@ -164,14 +167,14 @@ def program(*command, stdin="", seconds=PROGRAM_SECONDS_MAX):
     return done.stdout
 
 
-def kcat(name, bootstrap, settings, verb="list", topic=None):
-    command = ["kcat", "-b", bootstrap, "-m", SECONDS, "-X", f"client.id={name}"]
+def kcat(name, bootstrap, settings, verb="list", topic=None, seconds=SECONDS):
+    command = ["kcat", "-b", bootstrap, "-m", seconds, "-X", f"client.id={name}"]
     for key, value in settings.librdkafka().items():
         command += ["-X", f"{key}={value}"]
     if verb == "list":
         return program(*command, "-L")
     if verb == "send":
-        return program(*command, "-X", f"message.timeout.ms={SECONDS * 1000}", "-P", "-t", topic,
+        return program(*command, "-X", f"message.timeout.ms={seconds * 1000}", "-P", "-t", topic,
                        stdin="x\n")
     return program(*command, "-C", "-e", "-t", topic)
 
@@ -184,8 +187,8 @@ def old_kafka_python(clients):
     """{name: what it said} for kafka-python 2.0.2; clients are the arguments of the others."""
     asked = [
         {"name": name, "verb": verb, "topic": topic,
-         "options": {"bootstrap_servers": bootstrap, **settings.python()}}
-        for name, bootstrap, settings, verb, topic in clients
+         "seconds": seconds, "options": {"bootstrap_servers": bootstrap, **settings.python()}}
+        for name, bootstrap, settings, verb, topic, seconds in clients
     ]
     done = subprocess.run(
         [os.environ["ODRADEK_TEST_PYTHON_OLD"], str(Path(__file__).parent / "old_kafka_python.py")],
@@ -196,10 +199,11 @@ def old_kafka_python(clients):
     return json.loads(done.stdout)
 
 
-def java_line(name, bootstrap, settings, verb="list", topic=None):
+def java_line(name, bootstrap, settings, verb="list", topic=None, seconds=JAVA_SECONDS):
     """A client for `java_clients`."""
     options = {"bootstrap.servers": bootstrap, **settings.java()}
-    return [name, verb, topic or "-", *(f"{key}={value}" for key, value in options.items())]
+    return [name, verb, topic or "-", str(seconds),
+            *(f"{key}={value}" for key, value in options.items())]
 
 
 def java_clients(path, clients):

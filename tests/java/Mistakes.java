@@ -11,15 +11,13 @@ import org.apache.kafka.common.serialization.*;
 /**
  * Clients that are set up wrongly, all at the same time in one process: what does each one say?
  *
- * <p>Mistakes FILE; one client a line, fields separated by tabs: NAME VERB TOPIC [KEY=VALUE...].
- * VERB is list (an admin client lists the topics), send (a producer), read (a consumer) or start
- * (no client: Kafka's broker reads its configuration). One line on standard output for each: NAME
- * and the exception with its causes, or "fine". The client's log lines, on standard error, carry
- * NAME as their client id.
+ * <p>Mistakes FILE; one client a line, fields separated by tabs: NAME VERB TOPIC SECONDS
+ * [KEY=VALUE...]. VERB is list (an admin client lists the topics), send (a producer), read (a
+ * consumer) or start (no client: Kafka's broker reads its configuration). One line on standard
+ * output for each: NAME and the exception with its causes, or "fine". The client's log lines, on
+ * standard error, carry NAME as their client id.
  */
 public class Mistakes {
-    static final int SECONDS_MAX = 8;
-
     public static void main(String[] args) throws Exception {
         List<String> lines = Files.readAllLines(Path.of(args[0]));
         ExecutorService threads = Executors.newFixedThreadPool(lines.size(), task -> {
@@ -57,7 +55,7 @@ public class Mistakes {
 
     static void go(String[] words) throws Exception {
         Properties config = new Properties();
-        for (int at = 3; at < words.length; at++) {
+        for (int at = 4; at < words.length; at++) {
             int equals = words[at].indexOf('=');
             config.put(words[at].substring(0, equals), words[at].substring(equals + 1));
         }
@@ -65,14 +63,15 @@ public class Mistakes {
             kafka.server.KafkaConfig.fromProps(config);
             return;
         }
-        String wait_ms = String.valueOf(SECONDS_MAX * 1000);
+        int seconds = Integer.parseInt(words[3]);
+        String wait_ms = String.valueOf(seconds * 1000);
         config.put("client.id", words[0]);
         config.put("default.api.timeout.ms", wait_ms);
         config.put("request.timeout.ms", wait_ms);
         switch (words[1]) {
             case "list":
                 try (Admin admin = Admin.create(config)) {
-                    admin.listTopics().names().get(SECONDS_MAX + 2, TimeUnit.SECONDS);
+                    admin.listTopics().names().get(seconds + 2, TimeUnit.SECONDS);
                 }
                 break;
             case "send":
@@ -89,7 +88,7 @@ public class Mistakes {
                 try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(
                         config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
                     consumer.subscribe(List.of(words[2]));
-                    consumer.poll(Duration.ofSeconds(SECONDS_MAX));
+                    consumer.poll(Duration.ofSeconds(seconds));
                 }
                 break;
             default:
