@@ -305,9 +305,10 @@ pub const CATALOGUE: &[Diagnosis] = &[
         what_happened: "The client is logged in, but no access rule lets it do what it asked for, \
                         or one denies it. Clients report TOPIC_AUTHORIZATION_FAILED, \
                         GROUP_AUTHORIZATION_FAILED or CLUSTER_AUTHORIZATION_FAILED.",
-        how_to_fix: "If it may, add the rule: kafka-acls --add --allow-principal User:NAME \
-                     --producer --topic TOPIC, or --consumer --topic TOPIC --group GROUP. \
-                     kafka-acls --list shows the rules. Administrators belong in super.users. \
+        how_to_fix: "If it may, add the rule: odradek acl add --allow-principal User:NAME \
+                     --producer --topic TOPIC, or --consumer --topic TOPIC --group GROUP; \
+                     kafka-acls --add takes the same words. `odradek acl list` and kafka-acls \
+                     --list show the rules. Administrators belong in super.users. \
                      allow.everyone.if.no.acl.found=true opens what no rule stands for.",
     },
 ];

@@ -124,9 +124,11 @@ pub const CONDITIONS: &[Diagnosis] = &[
         title: "A listener lets everybody in",
         what_happened: "A listener without login can be reached from other machines. Whoever \
                         reaches it can read, write and delete every topic.",
-        how_to_fix: "Map it to SASL_SSL or SASL_PLAINTEXT in listener.security.protocol.map and \
-                     add a user (`odradek user add NAME`), or bind it to 127.0.0.1. If it is \
-                     meant, write odradek.allow.unauthenticated.network=true.",
+        how_to_fix: "`odradek expose` writes the configuration of a listener with login, \
+                     certificate and user. By hand: map it to SASL_SSL or SASL_PLAINTEXT in \
+                     listener.security.protocol.map and add a user (`odradek user add NAME`); or \
+                     bind it to 127.0.0.1. If it is meant, write \
+                     odradek.allow.unauthenticated.network=true.",
     },
     Diagnosis {
         id: ADVERTISED_UNREACHABLE,
