@@ -373,8 +373,8 @@ def test_check_names_file_line_and_what_to_write(folders):
     assert "every user" not in odradek("check", "--config", path, code=0, cwd=folder).stdout
     path.write_text("sasl.jaas.config=x required user_a=\"hush-hush\";\n")
     said = odradek("check", "--config", path, code=0, cwd=folder).stdout
-    assert f"warning: {path}: every user of this machine can read it" in said
-    assert f"Fix: chmod o= {path}" in said and "hush-hush" not in said
+    assert f"warning: {path} holds a password, and every user of this machine can read" in said
+    assert f"Write: chmod o-rwx {path}" in said and "hush-hush" not in said
     # And the pipeline beside it.
     (folder / "pipeline.toml").write_text('[[source]]\nname = "a"\ntpye = "csv"\n')
     done = odradek("check", "--config", path, code=2, cwd=folder)

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use odradek_broker::config::{Config, ConfigProblem, Further, Listener, Pem};
+use odradek_broker::file_modes;
 
-use super::doctor::file_mode;
 use super::{Complaint, ConfigArgs, Done};
 use crate::operations::certificate_facts;
 use crate::pipeline;
@@ -76,12 +76,9 @@ fn further(config: &Config) -> Vec<ConfigProblem> {
         problems.extend(times.problems);
         warnings.extend(times.warnings);
     }
-    warnings.extend(config.files_with_secrets().into_iter().filter_map(|(path, holds)| {
-        let mode = file_mode(&std::fs::metadata(&path).ok()?)?;
-        Config::secret_file_warning(&path.display().to_string(), &holds, mode)
-    }));
     warnings.dedup();
     warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    file_modes::warnings(config).iter().for_each(|warning| println!("warning: {warning}"));
     problems.dedup();
     problems
 }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::values::ConfigProblem;
-use super::{ClientAuth, Config, Listener, Pem, TlsSettings};
+use super::{ClientAuth, Config, Listener, Pem, TlsSettings, keys};
 use crate::tls;
 
 /// What is wrong, and what will go wrong.
@@ -153,20 +153,11 @@ impl Config {
         warnings
     }
 
-    /// Warnings about files with secrets that everybody may read, each with the file's mode.
-    pub fn secret_file_warning(path: &str, holds: &str, mode: u32) -> Option<ConfigProblem> {
-        if mode & 0o007 == 0 {
-            return None;
-        }
-        Some(ConfigProblem {
-            file: path.to_owned(),
-            line: None,
-            key: String::new(),
-            what: format!(
-                "every user of this machine can read it, and it holds {holds} (mode {mode:04o})"
-            ),
-            fix: format!("chmod o= {path}"),
-        })
+    /// `odradek.allow.unauthenticated.network`: listeners without login on the network are meant.
+    pub fn allows_open_listeners(&self) -> bool {
+        const KEY: &str = "odradek.allow.unauthenticated.network";
+        let written = self.values.entries.get(KEY);
+        written.is_some_and(|entry| keys::parse_bool(&entry.value) == Some(true))
     }
 }
 
@@ -276,12 +267,5 @@ mod tests {
         let trust = with("good.pem", "empty.pem").join("\n");
         assert!(trust.contains(":4: ssl.truststore.location: "), "{trust}");
         assert!(trust.contains("holds no certificate"), "{trust}");
-    }
-
-    #[test]
-    fn only_a_mode_that_lets_others_in_is_worth_a_warning() {
-        assert_eq!(Config::secret_file_warning("f", "a private key", 0o640), None);
-        let warning = Config::secret_file_warning("f", "a private key", 0o644).expect("open");
-        assert!(warning.to_string().ends_with("(mode 0644). Fix: chmod o= f"), "{warning}");
     }
 }

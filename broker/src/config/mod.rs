@@ -18,7 +18,6 @@ pub mod listeners;
 pub mod principal_rules;
 pub mod properties;
 mod sample;
-mod secrets;
 pub mod topic;
 pub mod values;
 

@@ -11,6 +11,7 @@ mod system;
 mod tls;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,6 @@ use crate::operations::doctor::facts::{DiskSeen, Facts, Lock};
 use crate::operations::doctor::{Finding, Level, judge};
 use crate::operations::machine::Machine;
 use listeners::Looking;
-pub use system::mode as file_mode;
 use tls::Authorities;
 use view::Asked;
 
@@ -143,8 +143,10 @@ impl Doctor {
 fn look_at_machine(facts: &mut Facts, config: &Config, asked: &Asked) {
     let folder: &Path = &config.log_dir;
     facts.folder = system::folder(folder, facts.lock);
-    let secrets = config.files_with_secrets().into_iter();
-    facts.secret_files = secrets.filter_map(|file| system::secret_file(file, folder)).collect();
+    // By path: a file that holds several is one file.
+    let secrets: BTreeMap<PathBuf, &str> = config.secret_files().into_iter().collect();
+    facts.secret_files =
+        secrets.iter().filter_map(|(path, what)| system::secret_file(path, what, folder)).collect();
     facts.clock = system::clock(folder);
     facts.memory_available_bytes = system::memory_available_bytes();
     facts.connections_max = u64::try_from(config.limits.connections_max).ok();

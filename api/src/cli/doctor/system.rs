@@ -2,7 +2,7 @@
 //! clock. What it does not say on this system is left out.
 
 use std::fs::{File, Metadata, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -41,12 +41,13 @@ pub fn folder(path: &Path, lock: Lock) -> Option<FolderSeen> {
 }
 
 /// `folder` is the data folder, which belongs to the server's user.
-pub fn secret_file((path, secret): (PathBuf, String), folder: &Path) -> Option<FileSeen> {
-    let data = std::fs::metadata(&path).ok()?;
+pub fn secret_file(path: &Path, secret: &str, folder: &Path) -> Option<FileSeen> {
+    let data = std::fs::metadata(path).ok()?;
     let servers = std::fs::metadata(folder).ok().and_then(|folder| owner(&folder));
     // Where there is no folder yet, nobody knows who the server's user will be.
     let stranger = owner(&data).filter(|owner| *owner != 0 && servers.is_some_and(|s| s != *owner));
-    Some(FileSeen { path: path.display().to_string(), secret, mode: mode(&data), stranger })
+    let (path, secret) = (path.display().to_string(), secret.to_owned());
+    Some(FileSeen { path, secret, mode: mode(&data), stranger })
 }
 
 #[cfg(unix)]
@@ -66,16 +67,15 @@ pub fn is_closed(file: &Path) -> bool {
     opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-/// Unix permission bits.
 #[cfg(unix)]
-pub fn mode(data: &Metadata) -> Option<u32> {
+fn mode(data: &Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(data.permissions().mode() & 0o7777)
 }
 
 /// Windows keeps access lists instead.
 #[cfg(not(unix))]
-pub fn mode(_: &Metadata) -> Option<u32> {
+fn mode(_: &Metadata) -> Option<u32> {
     None
 }
 

@@ -45,7 +45,7 @@ fn folder(folder: &FolderSeen) -> Vec<Finding> {
             let what = "every user of this machine can look into it";
             let finding = Finding::warning(DATA_FOLDER_READABLE, SUBJECT, what);
             let finding = finding.evidence(format!("{} has mode {mode:04o}", folder.path));
-            vec![finding.fix(format!("chmod o= {}", folder.path))]
+            vec![finding.fix(format!("chmod o-rwx {}", folder.path))]
         }
         None => vec![Finding::ok(SUBJECT, folder.path.clone())],
     }
@@ -91,7 +91,7 @@ fn secrets(facts: &Facts) -> Vec<Finding> {
             let what = format!("every user of this machine can read {}", file.path);
             let finding = Finding::warning(SECRET_FILE_READABLE, SUBJECT, what);
             let finding = finding.evidence(evidence(format!("mode {mode:04o}")));
-            findings.push(finding.fix(format!("chmod o= {}", file.path)));
+            findings.push(finding.fix(format!("chmod o-rwx {}", file.path)));
         }
         if let Some(owner) = file.stranger {
             let what = format!("{} belongs to a user who is not the server's", file.path);
