@@ -73,13 +73,16 @@ impl SaslExchange {
                     self.state = State::Scram(Box::new(awaiting));
                     Step::Continue(bytes)
                 }
-                Err(error) => failed_scram(users, error),
+                Err(error) => failed_scram(users, error, None),
             },
-            State::Scram(awaiting) => match awaiting.check(message) {
-                Ok((user, bytes)) => Step::Done { user, bytes },
-                Err(error) => failed_scram(users, error),
-            },
-            State::Over => failed_scram(users, ScramError::Malformed),
+            State::Scram(awaiting) => {
+                let user = awaiting.user().to_owned();
+                match awaiting.check(message) {
+                    Ok((user, bytes)) => Step::Done { user, bytes },
+                    Err(error) => failed_scram(users, error, Some(user)),
+                }
+            }
+            State::Over => failed_scram(users, ScramError::Malformed, None),
         }
     }
 
@@ -115,9 +118,9 @@ fn wrong_password(users: &Users, user: Option<String>) -> Step {
     Step::Failed { message, credentials: true, user }
 }
 
-fn failed_scram(users: &Users, error: ScramError) -> Step {
+fn failed_scram(users: &Users, error: ScramError, user: Option<String>) -> Step {
     match error {
-        ScramError::WrongPassword => wrong_password(users, None),
+        ScramError::WrongPassword => wrong_password(users, user),
         ScramError::NotOffered => failed(
             "Authentication failed: channel binding, delegation tokens and acting as another user \
              are not offered",
@@ -199,7 +202,8 @@ mod tests {
             let nonce = nonce.split(',').next().unwrap().to_owned();
             let proof = "A".repeat(86) + "==";
             let step = exchange.respond(&users, format!("c=biws,{nonce},p={proof}").as_bytes());
-            assert!(matches!(step, Step::Failed { credentials: true, .. }), "{step:?}");
+            let Step::Failed { credentials: true, user, .. } = step else { panic!("{step:?}") };
+            assert_eq!(user.as_deref(), Some(name), "for the owner's diary");
             assert!(exchange.is_over());
         }
     }

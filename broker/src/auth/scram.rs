@@ -115,6 +115,11 @@ impl AwaitingProof {
         (Self { hash, first, verifier, known, server_first, nonce }, bytes)
     }
 
+    /// Whom the first message named.
+    pub fn user(&self) -> &str {
+        &self.first.user
+    }
+
     /// Checks the final message: the user, and the server's own proof for the client.
     pub fn check(self, message: &[u8]) -> Result<(String, Vec<u8>), ScramError> {
         let text = std::str::from_utf8(message).map_err(|_| ScramError::Malformed)?;

@@ -5,6 +5,7 @@
 //! change makes a new one from the same static values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::describe::Source;
 use super::values::{self, Entry, Origin, Reader, Values};
@@ -13,13 +14,20 @@ use super::{Config, keys, resolve_dynamic};
 /// Values by key, as text.
 pub type Overrides = BTreeMap<String, String>;
 
-/// The two dynamic levels of the broker's keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The two dynamic levels of the broker's keys. Their values, of which some are secrets, are never
+/// printed.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Levels {
     /// For this broker.
     pub broker: Overrides,
     /// For all brokers: the resource without a name.
     pub defaults: Overrides,
+}
+
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.broker.keys()).entries(self.defaults.keys()).finish()
+    }
 }
 
 impl Levels {

@@ -431,6 +431,7 @@ listener.name.out.ssl.enabled.protocols=TLSv1.3
 fn a_secret_on_the_command_line_is_warned_of_and_never_repeated() {
     let line = "sasl.jaas.config=C required user_a=\"hunter2\";";
     let sources = Sources { overrides: vec![line.to_owned()], ..Sources::default() };
+    assert!(!format!("{sources:?}").contains("hunter2"));
     let warnings = Config::load(&sources).unwrap().warnings.join("\n");
     assert!(warnings.contains("can read the command line"), "{warnings}");
     assert!(warnings.contains("KAFKA_SASL_JAAS_CONFIG"), "{warnings}");
@@ -454,6 +455,7 @@ fn secrets_set_while_the_broker_runs_are_in_no_description() {
     ]);
     let levels = Levels { broker: set.clone(), defaults: set };
     let config = Config { levels, ..Config::defaults() };
+    assert!(!format!("{config:?}").contains("hunter2"));
     for rows in [config.describe_broker(), config.describe_broker_defaults()] {
         assert!(!format!("{rows:?}").contains("hunter2"));
         let shown = rows.iter().filter(|row| keys::is_sensitive(&row.name));

@@ -83,14 +83,20 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-/// Where configuration comes from.
-#[derive(Debug, Clone, Default)]
+/// Where configuration comes from. Only the file's name is ever printed.
+#[derive(Clone, Default)]
 pub struct Sources {
     pub file: Option<PathBuf>,
     /// The process's environment (only `KAFKA_…` and `ODRADEK_…` are looked at).
     pub environment: Vec<(String, String)>,
     /// `key=value`, as given to `--override`.
     pub overrides: Vec<String>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Sources {
