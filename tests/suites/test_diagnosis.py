@@ -265,7 +265,7 @@ CASES = [
     Case("near-miss", PYTHON, ("*it waits for records that do not come",), "near-miss-topic-name",
          "which differs by dashes, dots or underscores", verb="read",
          topic="ds04-kafka_python"),
-    *each("no-rule", "not-authorised", "User:carol may not", {
+    *each("no-rule", "not-authorised", 'User:carol may not Describe topic "quotes"', {
         PYTHON: "TopicAuthorizationFailedError: quotes",
         RDKAFKA: "TOPIC_AUTHORIZATION_FAILED: Broker: Topic authorization failed",
         KCAT: "Delivery failed for message: Broker: Topic authorization failed",
@@ -473,7 +473,8 @@ def test_the_broker_names_the_mistake_and_the_client_sees_it(brokers, said, tabl
     entries = wait_for("an entry of the diary", lambda: diary(broker, case.listener), 10)
     assert {entry["diagnosis"] for entry in entries} - besides(case) == {case.diagnosis}, entries
     if case.why == "no-rule":
-        # Such a line names who, what and which, in fields; the first of them is for the topic.
+        # What else the client needs and may not is an entry, too. A line of the log names who, what
+        # and which in fields.
         assert any(case.notes in entry["evidence"] for entry in entries), entries
         denied = 'principal="User:carol" operation="Describe" resource="topic \\"quotes\\""'
         assert denied in broker.log()

@@ -14,6 +14,12 @@ use crate::clock::now_ms;
 
 /// Enough for a day of mistakes; about 200 KiB.
 const ENTRIES_MAX: usize = 300;
+/// What one client may do wrong in several ways at once: a producer that has no rights is refused
+/// its topic and its producer id, and both are worth knowing.
+const EVIDENCE_TELLS_APART: [&str; 2] =
+    [catalogue::NOT_AUTHORISED, catalogue::NEAR_MISS_TOPIC_NAME];
+/// Entries of such a kind for one peer and listener.
+const EACH_MAX: usize = 8;
 /// Evidence comes from the network and is cut.
 const EVIDENCE_CHARS_MAX: usize = 300;
 
@@ -107,9 +113,18 @@ impl Diary {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         *pages.counts.entry(diagnosis).or_default() += 1;
         pages.changes += 1;
-        let same = pages.entries.iter().position(|entry| {
+        let alike = |entry: &Entry| {
             entry.peer == peer && entry.diagnosis == diagnosis && entry.listener == listener
-        });
+        };
+        let same = if EVIDENCE_TELLS_APART.contains(&diagnosis) {
+            let equal = |entry: &Entry| alike(entry) && entry.evidence == evidence;
+            let full = pages.entries.iter().filter(|entry| alike(entry)).count() >= EACH_MAX;
+            // Then the oldest gives up its place, so that one client does not fill the diary.
+            let oldest = || pages.entries.iter().rposition(alike).filter(|_| full);
+            pages.entries.iter().position(equal).or_else(oldest)
+        } else {
+            pages.entries.iter().position(alike)
+        };
         let mut entry = match same.and_then(|at| pages.entries.remove(at)) {
             Some(entry) => entry,
             None => Entry {
@@ -155,7 +170,7 @@ pub(super) fn printable(evidence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use catalogue::{GARBAGE, WRONG_PASSWORD};
+    use catalogue::{GARBAGE, NOT_AUTHORISED, WRONG_PASSWORD};
 
     fn peer(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -182,6 +197,23 @@ mod tests {
         let counts = diary.counts();
         assert!(counts.contains(&(GARBAGE, 3)) && counts.contains(&(WRONG_PASSWORD, 1)));
         assert_eq!(counts.len(), catalogue::CATALOGUE.len());
+    }
+
+    #[test]
+    fn what_a_client_is_refused_has_an_entry_each_up_to_a_bound() {
+        let diary = Diary::default();
+        diary.keep(1, peer(1), "A", NOT_AUTHORISED, "topic");
+        diary.keep(2, peer(1), "A", NOT_AUTHORISED, "cluster");
+        assert_eq!(diary.keep(3, peer(1), "A", NOT_AUTHORISED, "topic"), 2);
+        let evidence = |diary: &Diary| -> Vec<String> {
+            diary.entries().into_iter().map(|entry| entry.evidence).collect()
+        };
+        assert_eq!(evidence(&diary), ["topic", "cluster"]);
+        for number in 0..100 {
+            diary.keep(4, peer(1), "A", NOT_AUTHORISED, &format!("topic {number}"));
+        }
+        let kept = evidence(&diary);
+        assert_eq!((kept.len(), kept[0].as_str()), (EACH_MAX, "topic 99"));
     }
 
     #[test]
