@@ -7,7 +7,6 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What stands in every request, and comes back in its answer.
 const CORRELATION_ID: i32 = 7;
-const CLIENT_ID: &str = "odradek-doctor";
 
 const METADATA: i16 = 3;
 const SASL_HANDSHAKE: i16 = 17;
@@ -26,13 +25,19 @@ pub fn metadata_request() -> Vec<u8> {
     request(METADATA, 2, &0_i32.to_be_bytes())
 }
 
+/// Another one each time: a server that sees one client ask for its address again and again takes
+/// it for one that cannot reach it.
+fn client_id() -> String {
+    format!("odradek-doctor-{}", std::process::id())
+}
+
 /// A frame with Kafka's request header, version 1.
 fn request(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend(key.to_be_bytes());
     content.extend(version.to_be_bytes());
     content.extend(CORRELATION_ID.to_be_bytes());
-    content.extend(text(CLIENT_ID));
+    content.extend(text(&client_id()));
     content.extend(body);
     let length = i32::try_from(content.len()).expect("a few dozen bytes");
     let mut frame = length.to_be_bytes().to_vec();
@@ -146,16 +151,17 @@ mod tests {
     /// MetadataRequest 2.
     #[test]
     fn requests_are_those_of_kafkas_schemas() {
-        let header = |key: u8, version: u8| {
-            let mut bytes = vec![0, key, 0, version, 0, 0, 0, 7, 0, 14];
-            bytes.extend(b"odradek-doctor");
-            bytes
+        let id = client_id();
+        let id_length = u8::try_from(id.len()).expect("short");
+        let framed = |key: u8, version: u8, body: &[u8]| {
+            // Key and version, correlation id, and the length of the client id: 10 bytes.
+            let length = 10 + id_length + u8::try_from(body.len()).expect("short");
+            let head = [0, 0, 0, length, 0, key, 0, version, 0, 0, 0, 7, 0, id_length];
+            [&head[..], id.as_bytes(), body].concat()
         };
-        let framed =
-            |length: u8, parts: [&[u8]; 2]| [&[0, 0, 0, length], parts[0], parts[1]].concat();
-        assert_eq!(api_versions_request(), framed(24, [&header(18, 0), b""]));
-        assert_eq!(metadata_request(), framed(28, [&header(3, 2), &[0, 0, 0, 0]]));
-        assert_eq!(sasl_handshake_request("PLAIN"), framed(31, [&header(17, 1), b"\0\x05PLAIN"]));
+        assert_eq!(api_versions_request(), framed(18, 0, b""));
+        assert_eq!(metadata_request(), framed(3, 2, &[0, 0, 0, 0]));
+        assert_eq!(sasl_handshake_request("PLAIN"), framed(17, 1, b"\0\x05PLAIN"));
     }
 
     #[test]
