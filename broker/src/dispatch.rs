@@ -58,6 +58,16 @@ pub(crate) struct Api {
     /// which and why; the page of `compatibility` shows them.
     pub left_out: &'static [&'static str],
     pub handler: fn(Context, Bytes) -> Answer,
+    /// Decodes a body and encodes it again, without a handler: what the fuzz targets hold against
+    /// the decode guard.
+    pub recode: fn(Bytes, i16) -> Result<Recoded, String>,
+}
+
+/// A body that was decoded, and encoded again.
+pub(crate) struct Recoded {
+    /// Of the body, behind the request.
+    pub left_bytes: usize,
+    pub encoded: Bytes,
 }
 
 /// `unthrottled`: the reply has no place for a throttle time.
@@ -85,6 +95,7 @@ macro_rules! api {
                     response.into_reply(&context)
                 })
             },
+            recode: recode::<messages::$request>,
         };
         $(api.$field = $value;)*
         api
@@ -295,6 +306,13 @@ impl<T: Encodable + HeaderVersion> IntoReply for T {
 
 fn decode<T: Request>(context: &Context, mut body: Bytes) -> Result<T, Close> {
     T::decode(&mut body, context.version).map_err(|e| Close::because(format!("undecodable: {e}")))
+}
+
+fn recode<T: Request>(mut body: Bytes, version: i16) -> Result<Recoded, String> {
+    let request = T::decode(&mut body, version).map_err(|error| error.to_string())?;
+    let mut encoded = BytesMut::new();
+    request.encode(&mut encoded, version).map_err(|error| error.to_string())?;
+    Ok(Recoded { left_bytes: body.len(), encoded: encoded.freeze() })
 }
 
 /// A request that is being worked on.

@@ -16,6 +16,8 @@ mod dispatch;
 mod fetch_reply;
 mod fetch_session;
 pub mod file_modes;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod handlers;
 mod limits;

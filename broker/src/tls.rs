@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use crate::client::Principal;
 use crate::config::{ClientAuth, Pem, PrincipalRules, TlsSettings};
 
-mod subject;
+pub(crate) mod subject;
 
 /// The configuration for one listener, or a sentence that says what is wrong with its files.
 pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, String> {
@@ -115,7 +115,10 @@ fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
     }
 }
 
-fn certificates(text: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(
+    text: &[u8],
+    place: &str,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     let found = found.map_err(|error| format!("{place} is not valid PEM: {error}"))?;
     if found.is_empty() {
@@ -125,7 +128,7 @@ fn certificates(text: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>
     Ok(found)
 }
 
-fn private_key(text: &[u8], place: &str) -> Result<PrivateKeyDer<'static>, String> {
+pub(crate) fn private_key(text: &[u8], place: &str) -> Result<PrivateKeyDer<'static>, String> {
     let readable = String::from_utf8_lossy(text);
     if readable.contains("ENCRYPTED PRIVATE KEY") || readable.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(format!(

@@ -16,6 +16,8 @@ pub mod config;
 mod csv;
 mod dead_letter;
 mod event_time;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod meter;
 mod plan;

@@ -12,11 +12,13 @@ import time
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
-from . import kafka_python, librdkafka, provision
+from . import fuzz, kafka_python, librdkafka, provision
 from .provision import ROOT, TESTS, say
 
 SUITES = TESTS / "suites"
 SUITE_SECONDS_MAX = 900
+# Of each fuzz target with --full; `tests/fuzz/run` alone takes ten minutes.
+FUZZ_SECONDS = 60
 # Suites that nobody here wrote; each brings its sources when it is to run.
 FOREIGN = {"kafka_python": kafka_python, "librdkafka": librdkafka}
 
@@ -85,6 +87,8 @@ def run(options):
         return count.close()
     if "rust" in wanted:
         rust_tests(count)
+        if options.full:
+            fuzzing(count)
     if suites:
         provider.join()
         if "error" in provided:
@@ -150,6 +154,24 @@ def rust_tests(count):
         child.wait()
     if child.returncode and not (counted and count.failed):
         count.fail(f"rust: cargo test ended with {child.returncode}")
+
+
+def fuzzing(count):
+    """Each fuzz target for a while; the table goes to tests/results/."""
+    results, problem = fuzz.run(fuzz.names(), FUZZ_SECONDS)
+    if problem:
+        count.skip(f"fuzz: {problem}")
+        return
+    table = "\n".join([fuzz.HEAD, *(result.row() for result in results)])
+    print(table, flush=True)
+    for result in results:
+        if result.problem:
+            count.fail(f"fuzz: {result.name}: {result.problem}")
+        else:
+            count.passed += 1
+    folder = TESTS / "results"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{time.strftime('%Y-%m-%d')}-fuzz.md").write_text(table + "\n")
 
 
 def run_suites(suites, options, provided, count):

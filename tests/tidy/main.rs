@@ -34,6 +34,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "odradek",
         ],
     ),
+    (
+        "tests/fuzz",
+        "odradek-fuzz",
+        &["odradek-protocol", "odradek-log", "odradek-broker", "odradek-ingest", "odradek"],
+    ),
 ];
 
 /// Written apart, so that this file does not hold them.

@@ -144,7 +144,7 @@ pub(crate) struct Seal {
     pub checkpointed_sequence: u64,
 }
 
-fn checksum(salt: u64, group: &[u8]) -> u32 {
+pub(crate) fn checksum(salt: u64, group: &[u8]) -> u32 {
     let [high, low] = [salt >> 32, salt & 0xffff_ffff].map(|half| half as u32);
     let crc = crc32c::crc32c_append(high ^ low, &group[..HEADER_BYTES - 4]);
     crc32c::crc32c_append(crc, &group[HEADER_BYTES..])

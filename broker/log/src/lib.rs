@@ -49,6 +49,8 @@ mod core;
 mod disk;
 mod feed;
 mod folders;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod index;
 mod journal;

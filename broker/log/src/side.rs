@@ -15,7 +15,7 @@ use crate::types::AbortedTransaction;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"odradekS");
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 16;
+pub(crate) const HEADER_BYTES: usize = 16;
 const SUMMARY: u8 = 1;
 const INDEX: u8 = 2;
 const PRODUCERS: u8 = 3;

@@ -263,6 +263,13 @@ impl Push {
     }
 }
 
+/// How many numbers a push of these bytes holds; `None` if it is refused.
+pub(crate) fn pushed_numbers(compression: i8, metrics: Bytes) -> Option<usize> {
+    let (id, subscription_id, terminating) = (Uuid::nil(), 0, false);
+    let push = Push { id, subscription_id, terminating, compression, metrics };
+    push.numbers().ok().map(|numbers| numbers.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::otlp::tests::message;

@@ -9,5 +9,5 @@ mod instances;
 mod otlp;
 mod values;
 
-pub(crate) use instances::{Client, PUSH_BYTES_MAX, Push, Telemetry};
+pub(crate) use instances::{Client, PUSH_BYTES_MAX, Push, Telemetry, pushed_numbers};
 pub(crate) use values::ClientMetrics;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,7 +28,8 @@ pub(crate) struct Fingerprint {
 #[derive(Debug, Clone)]
 enum Origin {
     File(PathBuf),
-    Demo(&'static [u8]),
+    /// The demo slice, or what a fuzz target made up.
+    Memory(Bytes),
 }
 
 #[derive(Debug, Clone)]
@@ -44,17 +46,23 @@ pub(crate) struct Input {
 impl Input {
     pub fn of(path: &Path) -> io::Result<Self> {
         let origin = match path.to_str() {
-            Some("demo:flights") => Origin::Demo(DEMO_FLIGHTS),
+            Some("demo:flights") => {
+                return Ok(Self::memory(Bytes::from_static(DEMO_FLIGHTS), true));
+            }
             _ => Origin::File(path.to_owned()),
         };
-        let gzip = matches!(origin, Origin::Demo(_))
-            || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        let stored_bytes = match &origin {
-            Origin::Demo(bytes) => bytes.len() as u64,
-            Origin::File(path) => std::fs::metadata(path)?.len(),
-        };
+        let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+        Ok(Self::new(origin, gzip, std::fs::metadata(path)?.len()))
+    }
+
+    pub fn memory(bytes: Bytes, gzip: bool) -> Self {
+        let stored_bytes = bytes.len() as u64;
+        Self::new(Origin::Memory(bytes), gzip, stored_bytes)
+    }
+
+    fn new(origin: Origin, gzip: bool, stored_bytes: u64) -> Self {
         let (consumed_bytes, since_row) = (Arc::default(), Arc::default());
-        Ok(Self { origin, gzip, stored_bytes, consumed_bytes, since_row })
+        Self { origin, gzip, stored_bytes, consumed_bytes, since_row }
     }
 
     /// The fingerprint of the file now.
@@ -106,8 +114,8 @@ impl Input {
 
     fn raw(&self, byte: u64) -> io::Result<Box<dyn Read + Send>> {
         match &self.origin {
-            Origin::Demo(bytes) => {
-                let mut cursor = Cursor::new(*bytes);
+            Origin::Memory(bytes) => {
+                let mut cursor = Cursor::new(bytes.clone());
                 cursor.set_position(byte);
                 Ok(Box::new(cursor))
             }

@@ -13,7 +13,7 @@ pub(crate) mod input;
 pub(crate) mod pace;
 mod position;
 mod progress;
-mod rows;
+pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 mod unit;
