@@ -167,7 +167,12 @@ impl Walk<'_> {
         self.tagged_fields = self.tagged_fields.saturating_add(count);
         bounded(position, "tagged fields", self.tagged_fields, TAGGED_FIELDS_MAX)?;
         for _ in 0..count {
+            let at = self.cursor.position();
             let tag = self.cursor.unsigned_varint()?;
+            // The crate keeps tags as signed numbers, and its encoder loses the negative ones.
+            if i32::try_from(tag).is_err() {
+                return Err(invalid(at, "tag does not fit 31 bits"));
+            }
             let size = self.size()?;
             let start = self.cursor.position();
             match fields.iter().find(|field| field.has_tag(tag, self.version)) {

@@ -210,6 +210,15 @@ fn a_request_that_announces_two_billion_elements_is_refused_at_the_count() {
 }
 
 #[test]
+fn a_tag_beyond_31_bits_is_refused_because_the_crate_takes_it_for_negative() {
+    // ApiVersions version 3: two empty names, then one tagged field without content.
+    let body = |tag: &[u8]| [&[1, 1, 1][..], tag, &[0]].concat();
+    assert_eq!(check(18, 3, &body(&[0xff, 0xff, 0xff, 0xff, 0x07])), Ok(()));
+    let refused = check(18, 3, &body(&[0x80, 0x80, 0x80, 0x80, 0x08])).unwrap_err();
+    assert!(matches!(refused, DecodeError::Invalid { position: 3, .. }), "{refused}");
+}
+
+#[test]
 fn more_than_a_million_elements_are_refused_even_in_several_arrays() {
     // DescribeGroups version 0: an array of strings.
     let groups = |count: i32| {
