@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::auth::Brake;
+use crate::budget::Budget;
 use crate::client::{Admin, Client, Local, Principal};
 use crate::clock::now_ms;
 use crate::config::{Config, SecurityProtocol};
@@ -26,6 +27,7 @@ use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::retention;
 use crate::telemetry::Telemetry;
+use crate::turns::{self, Turns};
 
 /// Why the broker did not start. `Display` is a sentence for a person.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +64,21 @@ pub(crate) struct Inner {
     /// Which names of topics were compared with those that there are.
     pub topic_looks: Looks,
     pub fetch_sessions: FetchSessions,
-    /// Bytes of requests being read and worked on, all connections together: a part of the memory
-    /// budget, taken as the bytes arrive.
-    pub request_bytes: Arc<Semaphore>,
-    pub request_bytes_max: usize,
+    /// Bytes of requests that have not arrived whole, of those who may ask for something.
+    pub arriving_bytes: Arc<Budget>,
+    /// The same of those who have not logged in yet.
+    pub stranger_bytes: Arc<Budget>,
+    /// Bytes of requests that are worked on.
+    pub working_bytes: Arc<Budget>,
+    /// Bytes of replies that were not taken yet.
+    pub reply_bytes: Arc<Budget>,
+    /// Bytes that readers in this process have unpacked.
+    pub unpacked_bytes: Arc<Budget>,
+    /// Who unpacks them.
+    pub unpackers: Arc<Semaphore>,
     /// The one connection that may finish its frame when the budget is used up.
     pub express_frame: Arc<Semaphore>,
+    pub turns: Turns,
     /// Threads that read what memory does not hold.
     pub readers: Semaphore,
     pub gate: Gate,
@@ -115,7 +126,6 @@ impl Broker {
     pub async fn open_offline(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let core = open_core(config.clone()).await?;
-        let request_bytes_max = limits::request_bytes_max(&config);
         let telemetry = Telemetry::default();
         let diary = Arc::new(Diary::default());
         // The folder is locked by now: nobody else writes there.
@@ -128,8 +138,13 @@ impl Broker {
             reaching: Reaching::default(),
             topic_looks: Looks::default(),
             fetch_sessions: FetchSessions::default(),
-            request_bytes: Arc::new(Semaphore::new(request_bytes_max)),
-            request_bytes_max,
+            arriving_bytes: Budget::new(limits::arriving_bytes_max(&config)),
+            stranger_bytes: Budget::new(limits::stranger_bytes_max(&config)),
+            working_bytes: Budget::new(limits::working_bytes_max(&config)),
+            reply_bytes: Budget::new(limits::reply_bytes_max(&config)),
+            unpacked_bytes: Budget::new(limits::unpacked_bytes_max(&config)),
+            unpackers: Arc::new(Semaphore::new(turns::spare_cores())),
+            turns: Turns::default(),
             express_frame: Arc::new(Semaphore::new(1)),
             readers: Semaphore::new(limits::READERS_MAX),
             gate: Gate::default(),

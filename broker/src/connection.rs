@@ -3,9 +3,11 @@
 //! One task a connection. Produce requests are worked on ahead, so that one sync serves many of
 //! them; any other request is answered before the next frame is read, as in Kafka.
 //! A frame is read only when its bytes fit the budget of all requests together, and memory for it
-//! grows with the bytes that really arrive, never with the length that was announced.
+//! grows with the bytes that really arrive, never with the length that was announced. Nothing is
+//! worked on for which the replies' budget has no room, and a reply holds a place in it until the
+//! client has taken it. See `budget` for how that is divided, `turns` for processor time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -15,17 +17,20 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesOrdered;
+use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use crate::broker::{Broker, Inner};
+use crate::budget::{Budget, Held, Progress};
 use crate::diagnose::{self, Seen};
 use crate::dispatch::{self, Close, Rejected};
 use crate::limits;
 use crate::partition::lock;
 use crate::reply::Reply;
 use crate::session::Session;
+use crate::turns::{Stopwatch, UNBROKEN_MAX};
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
@@ -34,16 +39,60 @@ const FIRST_READ_BYTES: usize = 4096;
 /// What the sniffing of a first frame wants to see.
 const SNIFF_BYTES: usize = 8;
 
+/// Evidence of a stranger that was told to go.
+pub(crate) const MADE_WAY: &str = "it had said nothing yet and made way for another connection";
+
 /// How many connections there may be, in all and from one address.
+///
+/// One that has not shown yet that it means well, by a login or a request that can be read, is a
+/// stranger. Strangers make way, the oldest first, when a limit is reached: who only connects
+/// cannot lock out those who have something to say.
 #[derive(Default)]
 pub(crate) struct Gate {
-    open: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+    /// By when they came.
+    strangers: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
+    next_number: u64,
+}
+
+impl Open {
+    /// The oldest stranger, if it has to be one from this address one of those, is told to go and
+    /// gives its place at once.
+    fn make_way(&mut self, from: Option<IpAddr>) -> bool {
+        let fits = |address: &IpAddr| from.is_none_or(|from| from == *address);
+        let oldest = self.strangers.iter().find(|(_, (address, _))| fits(address));
+        let Some(number) = oldest.map(|(number, _)| *number) else { return false };
+        if let Some((address, leave)) = self.strangers.remove(&number) {
+            leave.notify_one();
+            self.remove(address);
+        }
+        true
+    }
+
+    fn remove(&mut self, address: IpAddr) {
+        self.all -= 1;
+        if let Some(here) = self.by_address.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
 }
 
 /// A place among the connections; given back when dropped.
 pub(crate) struct Place {
     broker: Broker,
     address: IpAddr,
+    number: u64,
+    leave: Arc<Notify>,
+    is_stranger: bool,
 }
 
 impl Place {
@@ -52,32 +101,49 @@ impl Place {
         let config = broker.config();
         let limits = &config.limits;
         let mut open = lock(&broker.inner.gate.open);
-        let all: usize = open.values().sum();
-        if all >= limits.connections_max {
-            return Err(format!("max.connections={} is reached", limits.connections_max));
-        }
-        let here = open.entry(address).or_insert(0);
         let max = limits.connections_per_address_max;
-        if *here >= max {
+        let here = open.by_address.get(&address).copied().unwrap_or(0);
+        if here >= max && !open.make_way(Some(address)) {
             return Err(format!("max.connections.per.ip={max} is reached for {address}"));
         }
-        *here += 1;
-        broker.inner.open_connections.store(all + 1, std::sync::atomic::Ordering::Relaxed);
-        Ok(Self { broker: broker.clone(), address })
+        if open.all >= limits.connections_max && !open.make_way(None) {
+            return Err(format!("max.connections={} is reached", limits.connections_max));
+        }
+        open.all += 1;
+        *open.by_address.entry(address).or_insert(0) += 1;
+        let (number, leave) = (open.next_number, Arc::new(Notify::new()));
+        open.next_number += 1;
+        open.strangers.insert(number, (address, leave.clone()));
+        broker.inner.open_connections.store(open.all, std::sync::atomic::Ordering::Relaxed);
+        Ok(Self { broker: broker.clone(), address, number, leave, is_stranger: true })
+    }
+
+    /// It has shown that it means well. `false`: it has been told to go meanwhile.
+    fn is_welcome(&mut self) -> bool {
+        if self.is_stranger {
+            let mut open = lock(&self.broker.inner.gate.open);
+            if open.strangers.remove(&self.number).is_none() {
+                return false;
+            }
+            self.is_stranger = false;
+        }
+        true
+    }
+
+    /// Ends when it has to make way.
+    pub(crate) async fn has_to_leave(&self) {
+        self.leave.notified().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = lock(&self.broker.inner.gate.open);
-        if let Some(here) = open.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                open.remove(&self.address);
-            }
+        // A stranger that was told to go has given its place already.
+        if !self.is_stranger || open.strangers.remove(&self.number).is_some() {
+            open.remove(self.address);
         }
-        let all = open.values().sum();
-        self.broker.inner.open_connections.store(all, std::sync::atomic::Ordering::Relaxed);
+        self.broker.inner.open_connections.store(open.all, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -88,6 +154,10 @@ enum End {
     Gone,
     /// Nothing came for `connections.max.idle.ms`, or the login took too long.
     Idle,
+    /// A limit of connections was reached, and this one had said nothing yet.
+    MadeWay,
+    /// It held memory that others waited for, and moved nothing.
+    Stuck,
     Stopping,
     /// The client did what cannot be answered.
     Odd(Rejected),
@@ -106,15 +176,19 @@ pub(crate) async fn run<S>(
     session: Arc<Session>,
     closing: watch::Receiver<bool>,
     stream: S,
+    place: &mut Place,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (read_half, write_half) = tokio::io::split(stream);
     let mut connection = Connection {
-        reader: Reader { half: read_half, buffer: BytesMut::new(), room: None, first: true },
+        reader: Reader::new(read_half),
         writer: write_half,
         in_flight: FuturesOrdered::new(),
         blocked: false,
+        work: Duration::ZERO,
+        began: Instant::now(),
+        place,
         broker,
         session,
         closing,
@@ -125,18 +199,22 @@ pub(crate) async fn run<S>(
 
 type Work = BoxFuture<'static, Result<Reply, Close>>;
 
-struct Connection<R, W> {
+struct Connection<'a, R, W> {
     reader: Reader<R>,
     writer: W,
     in_flight: FuturesOrdered<Work>,
     /// A request that is not worked on ahead waits for its answer.
     blocked: bool,
+    /// Since this task last let others of its thread go first.
+    work: Duration,
+    began: Instant,
+    place: &'a mut Place,
     broker: Broker,
     session: Arc<Session>,
     closing: watch::Receiver<bool>,
 }
 
-impl<R, W> Connection<R, W>
+impl<R, W> Connection<'_, R, W>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
@@ -157,7 +235,7 @@ where
                 Some(answer) = self.in_flight.next() => self.answer(answer).await,
                 frame = self.reader.frame(&self.broker, &self.session), if may_read => {
                     match frame {
-                        Ok((frame, permit)) => self.accept(frame, permit).await,
+                        Ok((frame, held)) => self.accept(frame, held).await,
                         Err(end) => Err(end),
                     }
                 }
@@ -167,6 +245,7 @@ where
                 () = std::future::ready(()), if closing && self.in_flight.is_empty() => {
                     Err(End::Stopping)
                 }
+                () = self.place.has_to_leave() => Err(End::MadeWay),
                 () = tokio::time::sleep(patience), if self.in_flight.is_empty() => Err(End::Idle),
             };
             if let Err(end) = step {
@@ -175,31 +254,47 @@ where
         }
     }
 
+    /// How long nothing may come. Until a stranger has shown that it means well, all that it does
+    /// counts together.
     fn patience(&self) -> Duration {
-        if lock(&self.session.login).is_wanted() {
-            return limits::LOGIN_TIME_MAX;
-        }
-        Duration::from_millis(
-            u64::try_from(self.broker.config().limits.idle_ms_max).unwrap_or(u64::MAX / 2),
-        )
+        let idle = limits::idle(&self.broker.config());
+        let login = if self.place.is_stranger {
+            limits::LOGIN_TIME_MAX.saturating_sub(self.began.elapsed())
+        } else if lock(&self.session.login).is_wanted() {
+            limits::LOGIN_TIME_MAX
+        } else {
+            idle
+        };
+        login.min(idle)
     }
 
-    async fn accept(&mut self, frame: Bytes, permit: OwnedSemaphorePermit) -> Result<(), End> {
+    async fn accept(&mut self, frame: Bytes, held: Admitted) -> Result<(), End> {
         let began = Instant::now();
+        let address = self.session.peer.ip();
         self.broker.inner.metrics.bytes_in.inc_by(frame.len() as u64);
+        let turn = self.broker.inner.turns.take(address).await;
+        let watch = Stopwatch::start();
         let accepted = dispatch::dispatch(&self.broker, &self.session, frame).map_err(End::Odd)?;
         let metrics = self.broker.inner.metrics.request(accepted.api);
         let mut answer = accepted.answer;
         // The first poll happens here, before the next frame is looked at: a produce request is in
         // the log's queue when it returns.
         let polled = futures::poll!(&mut answer);
+        let work = watch.elapsed();
+        self.broker.inner.turns.worked(address, work);
+        drop(turn);
+        self.work += work;
+        let login_is_done = || !lock(&self.session.login).is_wanted();
+        if self.place.is_stranger && login_is_done() && !self.place.is_welcome() {
+            return Err(End::MadeWay);
+        }
         self.blocked = !accepted.api.worked_ahead;
         let work = async move {
             let answer = match polled {
                 std::task::Poll::Ready(answer) => answer,
                 std::task::Poll::Pending => answer.await,
             };
-            drop(permit);
+            drop(held);
             metrics.observe(began.elapsed());
             answer
         };
@@ -211,10 +306,15 @@ where
         if self.in_flight.is_empty() {
             self.blocked = false;
         }
+        if self.work > UNBROKEN_MAX {
+            self.work = Duration::ZERO;
+            tokio::task::yield_now().await;
+        }
         match answer {
             Ok(reply) => {
                 self.broker.inner.metrics.bytes_out.inc_by(reply.bytes_left() as u64);
-                write(&mut self.writer, reply).await
+                let (replies, address) = (&self.broker.inner.reply_bytes, self.session.peer.ip());
+                write(&mut self.writer, reply, replies, address).await
             }
             Err(Close::NothingToSay) => Ok(()),
             Err(Close::Diagnosed) => Err(End::Gone),
@@ -230,6 +330,17 @@ where
             End::Gone | End::Stopping => {}
             End::Idle => {
                 tracing::debug!(peer = %self.session.peer, "an idle connection was closed");
+            }
+            End::MadeWay => {
+                let Session { peer, listener, .. } = &*self.session;
+                let id = diagnose::TOO_MANY_CONNECTIONS;
+                self.broker.inner.diary.note(*peer, &listener.name, id, MADE_WAY);
+            }
+            End::Stuck => {
+                let peer = &self.session.peer;
+                tracing::info!(
+                    %peer, "a connection that moved no bytes was closed: others wait for memory"
+                );
             }
             End::Odd(rejected) => {
                 if rejected.diagnosis == diagnose::HTTP_ON_KAFKA_PORT {
@@ -263,101 +374,186 @@ pub(crate) async fn turn_away(broker: &Broker, mut stream: TcpStream, diagnosis:
 }
 
 /// Writes the pieces of a reply with vectored writes. A client that takes nothing for a while is
-/// given up.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut reply: Reply) -> Result<(), End> {
+/// given up, earlier if others wait for the memory.
+async fn write<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut reply: Reply,
+    replies: &Arc<Budget>,
+    address: IpAddr,
+) -> Result<(), End> {
+    let mut held = None;
+    let mut progress = Progress::default();
     while !reply.is_done() {
         let written = {
             let mut slices = [IoSlice::new(&[]); limits::WRITE_SLICES_MAX];
             let filled = reply.fill(&mut slices);
-            let writing = writer.write_vectored(&slices[..filled]);
-            tokio::time::timeout(limits::WRITE_STALL_MAX, writing).await
+            let mut writing = std::pin::pin!(writer.write_vectored(&slices[..filled]));
+            match futures::poll!(&mut writing) {
+                std::task::Poll::Ready(written) => written,
+                // Most replies fit the socket's buffer and never come here.
+                std::task::Poll::Pending => {
+                    if reply.held.is_none() && held.is_none() {
+                        let mut here = replies.hold(address);
+                        here.count(reply.bytes_left());
+                        held = Some(here);
+                    }
+                    let stall_max = limits::WRITE_STALL_MAX;
+                    unstuck(writing, stall_max, replies, address, &mut progress).await?
+                }
+            }
         };
         match written {
-            Ok(Ok(0)) | Ok(Err(_)) | Err(_) => return Err(End::Gone),
-            Ok(Ok(bytes)) => reply.written(bytes),
+            Ok(0) | Err(_) => return Err(End::Gone),
+            Ok(bytes) => {
+                progress.moved(bytes);
+                reply.written(bytes);
+            }
         }
     }
     writer.flush().await?;
     Ok(())
 }
 
+/// Waits for bytes to move, unless that takes too long or is too slow for those who wait for room.
+async fn unstuck<T>(
+    moving: impl Future<Output = T>,
+    stall_max: Duration,
+    budget: &Budget,
+    address: IpAddr,
+    progress: &mut Progress,
+) -> Result<T, End> {
+    let mut moving = std::pin::pin!(moving);
+    let mut stall = std::pin::pin!(tokio::time::sleep(stall_max));
+    loop {
+        tokio::select! {
+            biased;
+            moved = &mut moving => return Ok(moved),
+            () = &mut stall => return Err(End::Idle),
+            () = budget.pressed(address) => {
+                if progress.is_stuck() {
+                    return Err(End::Stuck);
+                }
+            }
+        }
+    }
+}
+
 /// Cuts frames from the bytes of a socket. Safe to cancel between any two of its waits.
 ///
-/// Bytes take their place in the request budget as they arrive, not as they are announced, so a
-/// peer that announces much and sends nothing holds nothing. When the budget is used up by frames
-/// that are all unfinished, one connection at a time may finish its frame beyond it (`express`);
-/// so some frame always gets done.
+/// Bytes take their place in the budget before they are read, a step at a time, so a peer that
+/// announces much and sends little holds little; a frame no larger than a first read holds none
+/// until it is complete. When the budget is used up by frames that are all unfinished, one
+/// connection at a time may finish its frame beyond it (`express`); so some frame always gets done.
 struct Reader<R> {
     half: R,
     buffer: BytesMut,
     room: Option<Room>,
+    progress: Progress,
     first: bool,
 }
 
-/// What the frame that is being read holds of the request budget.
+/// What the frame that is being read holds.
 struct Room {
-    permit: OwnedSemaphorePermit,
-    accounted_bytes: usize,
+    budget: Arc<Budget>,
+    arriving: Held,
     express: Option<OwnedSemaphorePermit>,
 }
 
+/// What a request holds until its reply is made.
+struct Admitted {
+    _working: Held,
+    _express: Option<OwnedSemaphorePermit>,
+}
+
 impl<R: AsyncRead + Unpin> Reader<R> {
+    fn new(half: R) -> Self {
+        let (buffer, progress) = (BytesMut::new(), Progress::default());
+        Self { half, buffer, room: None, progress, first: true }
+    }
+
     async fn frame(
         &mut self,
         broker: &Broker,
         session: &Session,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), End> {
+    ) -> Result<(Bytes, Admitted), End> {
         self.fill(LENGTH_BYTES).await?;
         if self.first {
             self.sniff().await?;
             self.first = false;
         }
         let whole_bytes = LENGTH_BYTES + self.announced(broker, session)?;
-        loop {
-            self.account(broker, whole_bytes).await?;
-            if self.buffer.len() >= whole_bytes {
-                break;
-            }
+        self.fill(whole_bytes.min(limits::SMALL_FRAME_BYTES)).await?;
+        while self.buffer.len() < whole_bytes {
+            self.account(broker, session, whole_bytes).await?;
             self.read_some(whole_bytes).await?;
         }
+        let admitted = self.admit(broker, session, whole_bytes).await?;
         let mut frame = self.buffer.split_to(whole_bytes).freeze();
         if self.buffer.is_empty() {
             // An idle connection keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        let room = self.room.take().expect("`account` made it");
-        Ok((frame.split_off(LENGTH_BYTES), room.permit))
+        Ok((frame.split_off(LENGTH_BYTES), admitted))
     }
 
-    /// Takes a place in the budget for what has arrived of the frame.
-    async fn account(&mut self, broker: &Broker, whole_bytes: usize) -> Result<(), End> {
-        let Inner { request_bytes, express_frame, .. } = &*broker.inner;
-        let take = |bytes: usize| {
-            let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-            request_bytes.clone().try_acquire_many_owned(permits)
-        };
-        let room = match &mut self.room {
-            Some(room) => room,
-            empty => {
-                let permit = take(0).map_err(|_| End::Stopping)?;
-                empty.insert(Room { permit, accounted_bytes: 0, express: None })
+    /// Takes a place in the budget for the next step of a frame.
+    async fn account(
+        &mut self,
+        broker: &Broker,
+        session: &Session,
+        whole_bytes: usize,
+    ) -> Result<(), End> {
+        let Inner { arriving_bytes, stranger_bytes, express_frame, .. } = &*broker.inner;
+        let address = session.peer.ip();
+        let is_stranger = lock(&session.login).is_wanted();
+        let room = self.room.get_or_insert_with(|| {
+            let budget = if is_stranger { stranger_bytes } else { arriving_bytes };
+            let (budget, arriving) = (budget.clone(), budget.hold(address));
+            self.progress = Progress::default();
+            Room { budget, arriving, express: None }
+        });
+        let next = (self.buffer.len() + limits::READ_STEP_BYTES).min(whole_bytes);
+        // What could never have its place goes express from the start. Nobody does before a login.
+        let is_too_large = !is_stranger && whole_bytes > room.budget.bytes_max() / 2;
+        while room.express.is_none() {
+            let missing = next.saturating_sub(room.arriving.bytes());
+            if !is_too_large && room.arriving.grow(missing) {
+                break;
             }
-        };
-        let arrived = self.buffer.len().min(whole_bytes);
-        if room.express.is_some() || arrived <= room.accounted_bytes {
-            return Ok(());
-        }
-        match take(arrived - room.accounted_bytes) {
-            Ok(more) => {
-                room.permit.merge(more);
-                room.accounted_bytes = arrived;
-            }
-            Err(_) => {
-                let turn = express_frame.clone().acquire_owned().await;
-                room.express = Some(turn.map_err(|_| End::Stopping)?);
+            let express = express_frame.clone().acquire_owned();
+            tokio::select! {
+                () = room.budget.room_for(address, missing), if !is_too_large => {}
+                turn = express, if !is_stranger => {
+                    room.express = Some(turn.map_err(|_| End::Stopping)?);
+                    room.arriving.count(0);
+                }
             }
         }
         Ok(())
+    }
+
+    /// A whole frame goes from those that arrive to those that are worked on, when there is room
+    /// for its reply, too. The reply of a produce request is always small.
+    async fn admit(
+        &mut self,
+        broker: &Broker,
+        session: &Session,
+        whole_bytes: usize,
+    ) -> Result<Admitted, End> {
+        let Inner { working_bytes, reply_bytes, .. } = &*broker.inner;
+        let address = session.peer.ip();
+        let key = self.buffer.get(LENGTH_BYTES..LENGTH_BYTES + 2);
+        if key != Some(&(ApiKey::Produce as i16).to_be_bytes()) {
+            reply_bytes.room_for(address, limits::REPLY_ROOM_BYTES).await;
+        }
+        let mut working = working_bytes.hold(address);
+        let express =
+            |room: &Option<Room>| room.as_ref().is_some_and(|room| room.express.is_some());
+        while !express(&self.room) && !working.grow(whole_bytes) {
+            working_bytes.room_for(address, whole_bytes).await;
+        }
+        let express = self.room.take().and_then(|room| room.express);
+        Ok(Admitted { _working: working, _express: express })
     }
 
     /// The length of the frame that begins in the buffer, if it may come.
@@ -404,21 +600,33 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(())
     }
 
-    /// One read. A frame that has begun must go on arriving.
+    /// One read. A frame that has begun must go on arriving, with some speed if others wait for
+    /// what it holds.
     async fn read_some(&mut self, wanted: usize) -> Result<(), End> {
         let missing = wanted.saturating_sub(self.buffer.len());
-        self.buffer.reserve(missing.clamp(FIRST_READ_BYTES, limits::READ_STEP_BYTES));
+        let step = missing.clamp(FIRST_READ_BYTES, limits::READ_STEP_BYTES);
+        self.buffer.reserve(step);
         let begun = !self.buffer.is_empty();
-        let reading = self.half.read_buf(&mut self.buffer);
-        let read = if begun {
-            let read = tokio::time::timeout(limits::FRAME_STALL_MAX, reading).await;
-            read.map_err(|_| End::Idle)?
-        } else {
-            reading.await
+        // The buffer grows by doubling and may have more space than there is room for.
+        let mut half = (&mut self.half).take(step as u64);
+        let reading = half.read_buf(&mut self.buffer);
+        let read = match &self.room {
+            Some(Room { budget, arriving, .. }) => {
+                let (stall, address) = (limits::FRAME_STALL_MAX, arriving.address());
+                unstuck(reading, stall, budget, address, &mut self.progress).await?
+            }
+            None if begun => {
+                let read = tokio::time::timeout(limits::FRAME_STALL_MAX, reading).await;
+                read.map_err(|_| End::Idle)?
+            }
+            None => reading.await,
         };
         match read? {
             0 => Err(End::Gone),
-            _ => Ok(()),
+            bytes => {
+                self.progress.moved(bytes);
+                Ok(())
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
 use crate::acl::{Access, Rule};
-use crate::auth::Users;
+use crate::auth::{self, Users};
 use crate::clock::{now_ms, system_clock};
 use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
@@ -36,8 +36,8 @@ use crate::sequence::Producers;
 use crate::share::ShareSettings;
 use crate::share::coordinator::{self as share, GroupNames, ShareCoordinator, StateLog};
 use crate::state::{
-    self, ClusterRecord, ConfigResource, OFFSETS_TOPIC, ProducerIdsRecord, STATE_PARTITION,
-    STATE_TOPIC, StateKey, TopicRecord,
+    self, ClusterRecord, ConfigResource, LoginSecretRecord, OFFSETS_TOPIC, ProducerIdsRecord,
+    STATE_PARTITION, STATE_TOPIC, StateKey, TopicRecord,
 };
 use crate::topics::{self, Topic, Topics};
 use crate::transaction::coordinator::TransactionCoordinator;
@@ -81,6 +81,7 @@ pub(crate) struct Core {
 #[derive(Default)]
 struct Restored {
     cluster: Option<ClusterRecord>,
+    login_secret: Option<LoginSecretRecord>,
     topics: BTreeMap<String, TopicRecord>,
     users: Vec<(String, Bytes)>,
     rules: Vec<(Uuid, Rule)>,
@@ -104,6 +105,9 @@ impl Restored {
             match StateKey::parse(&key) {
                 Some(StateKey::Cluster) => {
                     restored.cluster = Some(serde_json::from_slice(&value).map_err(damaged)?);
+                }
+                Some(StateKey::LoginSecret) => {
+                    restored.login_secret = Some(serde_json::from_slice(&value).map_err(damaged)?);
                 }
                 Some(StateKey::Topic(name)) => {
                     let record = serde_json::from_slice(&value).map_err(damaged)?;
@@ -210,7 +214,7 @@ impl Core {
         Ok(Arc::new(Self {
             log: opening.log,
             topics,
-            users: Arc::new(Users::load(restored.users).with_configured(&config.users)),
+            users: users(restored.users, restored.login_secret, &config),
             access: Access::new(&config.access, restored.rules),
             quotas: Quotas::new(&config.quota_windows, restored.quotas),
             groups,
@@ -496,7 +500,7 @@ impl Opening {
         Ok(open)
     }
 
-    /// What an empty data folder needs: a cluster id and the topic of the groups' offsets.
+    /// What an empty data folder needs: a cluster id, a secret, the topic of the groups' offsets.
     fn found(
         &self,
         state: &Arc<Partition>,
@@ -510,6 +514,11 @@ impl Opening {
             let record = ClusterRecord { id };
             records.push((StateKey::Cluster, Some(state::value(&record))));
             restored.cluster = Some(record);
+        }
+        if restored.login_secret.is_none() {
+            let record = LoginSecretRecord { secret: auth::new_secret() };
+            records.push((StateKey::LoginSecret, Some(state::value(&record))));
+            restored.login_secret = Some(record);
         }
         let mut offsets = None;
         if !restored.topics.contains_key(OFFSETS_TOPIC) {
@@ -560,7 +569,7 @@ fn abort_orphan(units: &TransactionUnits, orphan: Open) -> Result<(), OpenError>
 /// Kafka's default is 50, to spread groups over brokers; here there is one.
 const OFFSETS_PARTITIONS: i32 = 1;
 
-/// How the memory budget is divided: see `limits::request_bytes_max` for the other parts.
+/// How the memory budget is divided: see `limits` for the other parts.
 fn log_options(config: &Config) -> Options {
     let durability = match config.durability {
         config::Durability::Sync => Durability::Sync,
@@ -583,6 +592,15 @@ pub(crate) fn tune(log: &Log, config: &Config) {
     if let config::Durability::Interval(interval) = config.durability {
         log.set_flush_interval(interval);
     }
+}
+
+fn users(
+    stored: Vec<(String, Bytes)>,
+    secret: Option<LoginSecretRecord>,
+    config: &Config,
+) -> Arc<Users> {
+    let secret = secret.map_or_else(auth::new_secret, |record| record.secret);
+    Arc::new(Users::load(stored).keyed_by(secret).with_configured(&config.users))
 }
 
 /// `odradek.cluster.id`, or what was made at the first start.

@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 use odradek_log::{AbortedTransaction, Ends};
 use uuid::Uuid;
 
+use crate::budget::Held;
 use crate::dispatch::{Close, IntoReply};
 use crate::fetch_session::Wanted;
 use crate::handlers::Context;
@@ -95,15 +96,17 @@ pub(crate) struct FetchReply {
     error: Option<ResponseError>,
     session_id: i32,
     partitions: Vec<PartitionReply>,
+    /// Its place in the replies' budget.
+    pub held: Option<Held>,
 }
 
 impl FetchReply {
     pub(crate) fn refused(error: ResponseError) -> Self {
-        Self { throttle_time_ms: 0, error: Some(error), session_id: 0, partitions: Vec::new() }
+        Self { error: Some(error), ..Self::new(0, Vec::new()) }
     }
 
     pub(crate) fn new(session_id: i32, partitions: Vec<PartitionReply>) -> Self {
-        Self { throttle_time_ms: 0, error: None, session_id, partitions }
+        Self { throttle_time_ms: 0, error: None, session_id, partitions, held: None }
     }
 
     /// The body in pieces: heads, and between them the records, uncopied.
@@ -247,9 +250,10 @@ impl Pieces {
 }
 
 impl IntoReply for FetchReply {
-    fn into_reply(self, context: &Context) -> Result<Reply, Close> {
+    fn into_reply(mut self, context: &Context) -> Result<Reply, Close> {
         let header_version = i16::from(context.version >= FLEXIBLE_FROM);
-        Ok(Reply::new(context, header_version, self.encode(context.version)))
+        let held = self.held.take();
+        Ok(Reply::new(context, header_version, self.encode(context.version)).with(held))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod auth;
 mod broker;
+pub mod budget;
 pub mod client;
 mod clock;
 mod compatibility;
@@ -46,6 +47,8 @@ mod topics;
 mod transaction;
 #[cfg(test)]
 mod transcript;
+mod turns;
+mod unpack;
 
 pub use broker::{BoundListener, Broker, StartError};
 pub use compatibility::page as compatibility_page;

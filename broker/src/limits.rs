@@ -8,8 +8,18 @@ use crate::config::Config;
 /// 5 in flight, librdkafka up to 1,000,000 by setting; 64 keeps a commit group full.
 pub(crate) const REQUESTS_AHEAD_MAX: usize = 64;
 
-/// Memory of a frame grows by at least so much at a time while its bytes arrive.
-pub(crate) const READ_STEP_BYTES: usize = 1024 * 1024;
+/// A frame of at most so many bytes is read without asking for memory first, so that those who ask
+/// for little never wait for those who send much: 16 MiB for `max.connections=1000`.
+pub(crate) const SMALL_FRAME_BYTES: usize = 16 * 1024;
+
+/// Memory of a larger frame grows by so much at a time while its bytes arrive.
+pub(crate) const READ_STEP_BYTES: usize = 256 * 1024;
+
+/// A fetch gets at most so much of one partition: what one read takes from the disk.
+pub(crate) const FETCH_STEP_BYTES: usize = 8 * 1024 * 1024;
+
+/// A request is worked on when so much room is left for its reply.
+pub(crate) const REPLY_ROOM_BYTES: usize = 256 * 1024;
 
 /// Pieces of one vectored write; Linux takes at most 1024 (`IOV_MAX`).
 pub(crate) const WRITE_SLICES_MAX: usize = 64;
@@ -20,7 +30,8 @@ pub(crate) const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
 /// A client that takes no byte of a reply for so long is gone or hostile.
 pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 
-/// TLS handshake and SASL login together.
+/// TLS handshake; first request; whole SASL login: each is over after this time. Clients of every
+/// kind ask for something as soon as they are connected.
 pub(crate) const LOGIN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How often certificate files are looked at for a change.
@@ -51,6 +62,11 @@ pub(crate) const LOGIN_TURNS: usize = 8;
 /// Addresses whose failed logins are remembered; about 200 bytes each.
 pub(crate) const LOGIN_ORIGINS_MAX: usize = 1_024;
 
+/// A connection on which nothing was heard is probed after this time, and then so often (nine times
+/// on Linux): a peer that vanished without a word is noticed after about four minutes.
+pub(crate) const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(120);
+pub(crate) const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+
 /// Fetch sessions kept (Kafka: `max.incremental.fetch.session.cache.slots`).
 pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
 
@@ -75,8 +91,15 @@ pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// A checkpoint of the pipeline: a value of the state log.
 pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
 
-/// Bytes that one record batch may unpack to where its records are read (HTTP, analytics).
+/// Bytes that one record batch may unpack to where a topic's settings need its records (keys of a
+/// compacted topic, times, another codec): on the threads that serve connections.
+pub(crate) const UNPACKED_APPEND_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The same where records are read in this process.
 pub(crate) const UNPACKED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The same over HTTP, where a byte may become six of JSON.
+pub(crate) const UNPACKED_BATCH_BYTES_MAX_OF_OTHERS: usize = 16 * 1024 * 1024;
 
 /// Memory of a pattern that a client sends, once compiled.
 pub(crate) const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -91,10 +114,41 @@ pub(crate) const DIARY_SAVED_EVERY: Duration = Duration::from_secs(5);
 /// A stop waits so long for connections to end by themselves.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The part of the memory budget for requests being read and worked on: a quarter. The tail cache
-/// has an eighth, groups on their way to the segments a sixteenth; the rest is for replies, groups,
-/// sled and the program itself. A larger single request takes the whole part for itself.
-pub(crate) fn request_bytes_max(config: &Config) -> usize {
-    // Semaphores count up to 2^61; a u32 of bytes is what one request may ask for.
-    usize::try_from((config.memory_bytes_max / 4).clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)
+/// The parts of `odradek.memory.max.bytes`, in 64ths. Of the rest the tail cache has 8, groups on
+/// their way to the segments 4, and the program itself, sled and the groups what is left. On top
+/// come at most: one request that is larger than its part, what a policy unpacks on each core, and
+/// one batch that was unpacked for a reader.
+fn part(config: &Config, in_64ths: u64) -> usize {
+    let bytes = (config.memory_bytes_max / 64).saturating_mul(in_64ths);
+    usize::try_from(bytes.clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)
+}
+
+/// Requests that have not arrived whole.
+pub(crate) fn arriving_bytes_max(config: &Config) -> usize {
+    part(config, 6)
+}
+
+/// The same of clients that have not logged in.
+pub(crate) fn stranger_bytes_max(config: &Config) -> usize {
+    part(config, 1)
+}
+
+/// Requests that are worked on.
+pub(crate) fn working_bytes_max(config: &Config) -> usize {
+    part(config, 8)
+}
+
+/// Replies that their clients have not taken yet.
+pub(crate) fn reply_bytes_max(config: &Config) -> usize {
+    part(config, 12)
+}
+
+/// What readers in this process have unpacked.
+pub(crate) fn unpacked_bytes_max(config: &Config) -> usize {
+    part(config, 6)
+}
+
+/// `connections.max.idle.ms`.
+pub(crate) fn idle(config: &Config) -> Duration {
+    Duration::from_millis(u64::try_from(config.limits.idle_ms_max).unwrap_or(u64::MAX / 2))
 }

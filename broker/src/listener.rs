@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -12,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::broker::{BoundListener, Broker, StartError};
 use crate::client::Principal;
 use crate::config::{Listener, SecurityProtocol};
-use crate::connection::{self, Place};
+use crate::connection::{self, MADE_WAY, Place};
 use crate::diagnose;
 use crate::limits;
 use crate::quota::Kind;
@@ -193,15 +194,17 @@ fn admit(broker: &Broker, bound: &Arc<Bound>, stream: TcpStream, peer: SocketAdd
         broker.inner.metrics.throttled(Kind::Connection.key(), wait_ms);
         // It holds its place, so that many of them are no way around the number of connections.
         broker.spawn(async move {
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = place.has_to_leave() => {}
+            }
             drop((stream, place));
         });
         return;
     }
     let (connection_broker, closing) = (broker.clone(), bound.closing.subscribe());
     broker.spawn(async move {
-        greet(connection_broker, &served, closing, stream, peer).await;
-        drop(place);
+        greet(connection_broker, &served, closing, stream, peer, place).await;
     });
 }
 
@@ -212,13 +215,15 @@ async fn greet(
     closing: watch::Receiver<bool>,
     stream: TcpStream,
     peer: SocketAddr,
+    mut place: Place,
 ) {
     let Ok(local) = stream.local_addr() else { return };
     // Replies leave as they are ready; waiting to fill a segment would cost a round trip.
     let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
     let Some((acceptor, _)) = &served.tls else {
         let session = session(&served.config, peer, local, None, None);
-        return connection::run(broker, session, closing, stream).await;
+        return connection::run(broker, session, closing, stream, &mut place).await;
     };
     let name = &served.config.name;
     let handshake = async {
@@ -231,7 +236,14 @@ async fn greet(
         let accepted = acceptor.accept(stream).await;
         accepted.map_err(|e| diagnose::of_tls_error(&e))
     };
-    let stream = match tokio::time::timeout(limits::LOGIN_TIME_MAX, handshake).await {
+    let patience = limits::LOGIN_TIME_MAX.min(limits::idle(&broker.config()));
+    let handshake = async {
+        tokio::select! {
+            shaken = handshake => shaken,
+            () = place.has_to_leave() => Err((diagnose::TOO_MANY_CONNECTIONS, MADE_WAY.to_owned())),
+        }
+    };
+    let stream = match tokio::time::timeout(patience, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((id, evidence))) => return broker.inner.diary.note(peer, name, id, &evidence),
         Err(_) => {
@@ -250,7 +262,18 @@ async fn greet(
         }
     };
     let session = session(&served.config, peer, local, server_name, certified);
-    connection::run(broker, session, closing, stream).await;
+    connection::run(broker, session, closing, stream, &mut place).await;
+}
+
+/// As Kafka, but a vanished peer is noticed after minutes, not after the two hours that are the
+/// systems' default.
+fn keep_alive(stream: &TcpStream) {
+    let keep_alive = TcpKeepalive::new()
+        .with_time(limits::KEEP_ALIVE_AFTER)
+        .with_interval(limits::KEEP_ALIVE_EVERY);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keep_alive) {
+        tracing::debug!(%error, "TCP keep-alive could not be set");
+    }
 }
 
 fn session(

@@ -11,7 +11,7 @@ use prometheus::{
     histogram_opts,
 };
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Inner};
 use crate::dispatch::Api;
 use crate::log_histograms::LogHistograms;
 use crate::telemetry::ClientMetrics;
@@ -230,8 +230,9 @@ impl Levels {
         set(&self.compactions.removed_records, stats.compaction_removed_records);
         set(&self.unsettled_bytes, stats.unsettled_bytes);
         set(&self.tail_cache_bytes, stats.tail_cache_bytes);
-        let free = broker.inner.request_bytes.available_permits();
-        set(&self.request_bytes, broker.inner.request_bytes_max.saturating_sub(free) as u64);
+        let Inner { arriving_bytes, stranger_bytes, working_bytes, .. } = &*broker.inner;
+        let requests = [arriving_bytes, stranger_bytes, working_bytes].map(|part| part.bytes());
+        set(&self.request_bytes, requests.iter().sum::<usize>() as u64);
         set(&self.memory_max_bytes, broker.config().memory_bytes_max);
         self.storage_ok.set(i64::from(broker.storage_problem().is_none()));
         for (diagnosis, count) in broker.inner.diary.counts() {

@@ -90,7 +90,7 @@ fn check_records(
     if !settings.cleanup.compact && !bounded {
         return Ok(());
     }
-    let reader = RecordReader::new(batch, limits::UNPACKED_BATCH_BYTES_MAX).map_err(corrupt)?;
+    let reader = RecordReader::new(batch, limits::UNPACKED_APPEND_BYTES_MAX).map_err(corrupt)?;
     let mut refused = Vec::new();
     let mut untimely = false;
     for (index, record) in (0..).zip(reader) {
@@ -153,7 +153,7 @@ fn recompressed(settings: &TopicSettings, batch: &Batch) -> Result<Option<Bytes>
     if batch.header.compression().map_err(corrupt)? == wanted.codec {
         return Ok(None);
     }
-    let max = limits::UNPACKED_BATCH_BYTES_MAX;
+    let max = limits::UNPACKED_APPEND_BYTES_MAX;
     batch::recompress(&batch.bytes, wanted.codec, wanted.level, max).map(Some).map_err(corrupt)
 }
 

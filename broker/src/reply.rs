@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::budget::Held;
 use crate::handlers::Context;
 
 /// Length prefix, correlation id and, for flexible headers, an empty tag section.
@@ -13,6 +14,8 @@ const PREFIX_BYTES_MAX: usize = 9;
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pieces: std::collections::VecDeque<Bytes>,
+    /// Its place in the replies' budget, if that was taken before it was made.
+    pub held: Option<Held>,
 }
 
 impl Reply {
@@ -30,7 +33,12 @@ impl Reply {
         let mut pieces = std::collections::VecDeque::with_capacity(body.len() + 1);
         pieces.push_back(prefix.freeze());
         pieces.extend(body.into_iter().filter(|piece| !piece.is_empty()));
-        Self { pieces }
+        Self { pieces, held: None }
+    }
+
+    /// With a place in the replies' budget, taken before the reply was made.
+    pub(crate) fn with(self, held: Option<Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// A length and these bytes, without a header: the tokens after SaslHandshake 0.
@@ -38,7 +46,7 @@ impl Reply {
         let mut prefix = BytesMut::with_capacity(4);
         prefix.put_i32(i32::try_from(token.len()).unwrap_or(i32::MAX));
         let pieces = [prefix.freeze(), token].into_iter().filter(|piece| !piece.is_empty());
-        Self { pieces: pieces.collect() }
+        Self { pieces: pieces.collect(), held: None }
     }
 
     pub(crate) fn bytes_left(&self) -> usize {

@@ -43,10 +43,18 @@ pub(crate) struct ClusterRecord {
     pub id: String,
 }
 
+/// Value of `login-secret`: made at the first start. It keys what unknown users are shown, which
+/// must stay the same after a restart; no password can be derived from it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct LoginSecretRecord {
+    pub secret: Vec<u8>,
+}
+
 /// The kinds of key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StateKey {
     Cluster,
+    LoginSecret,
     Topic(String),
     User(String),
     /// Log start offset of a partition.
@@ -105,6 +113,7 @@ impl StateKey {
     pub(crate) fn to_bytes(&self) -> Bytes {
         let text = match self {
             Self::Cluster => "cluster:".to_owned(),
+            Self::LoginSecret => "login-secret:".to_owned(),
             Self::Topic(name) => format!("topic:{name}"),
             Self::User(name) => format!("user:{name}"),
             Self::Start(id) => format!("start:{}:{}", id.topic_id, id.partition),
@@ -130,6 +139,7 @@ impl StateKey {
         let (kind, name) = std::str::from_utf8(key).ok()?.split_once(':')?;
         match kind {
             "cluster" => Some(Self::Cluster),
+            "login-secret" => Some(Self::LoginSecret),
             "topic" => Some(Self::Topic(name.to_owned())),
             "user" => Some(Self::User(name.to_owned())),
             "checkpoint" => Some(Self::Checkpoint(name.to_owned())),
@@ -171,6 +181,7 @@ mod tests {
         let id = PartitionId { topic_id: STATE_TOPIC_ID, partition: 7 };
         for key in [
             StateKey::Cluster,
+            StateKey::LoginSecret,
             StateKey::Topic("a:b".to_owned()),
             StateKey::User("alice".to_owned()),
             StateKey::Start(id),

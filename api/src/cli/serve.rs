@@ -126,9 +126,11 @@ async fn serve(plan: Plan, loggers: Arc<Loggers>) -> Done {
     };
     let (stop, stopping) = watch::channel(false);
     let sampling = tokio::spawn(sample(local.clone()));
+    let threads = http::serve::runtime();
+    let threads = threads.map_err(|error| Complaint::failed(format!("cannot start: {error}")))?;
     let serving = http.map(|listener| {
         let router = http::router(http::Shared::new(local.clone(), stopping.clone()));
-        tokio::spawn(http::serve::serve(listener, router, stopping))
+        threads.spawn(http::serve::serve(listener, router, stopping))
     });
     match &demo {
         Some(folder) => say_demo(&broker, http_address, folder),
@@ -149,6 +151,8 @@ async fn serve(plan: Plan, loggers: Arc<Loggers>) -> Done {
         let _ = serving.await;
     }
     broker.shutdown().await;
+    // Not before the broker has stopped: what a request began in it may still run there.
+    threads.shutdown_background();
     tracing::info!("stopped");
     Ok(())
 }

@@ -5,12 +5,13 @@
 //! reports, rather than pretend that the answer was complete.
 
 use axum::body::Body;
-use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use odradek_broker::budget::Held;
 
+use super::limits::Piece;
 use super::query::{Format, Row};
 use crate::operations::filter::Object;
 use crate::operations::range::Reader;
+use crate::operations::timeline::bytes_of;
 use crate::operations::{Failure, instant, render};
 
 /// A piece of the answer is sent when it has this much.
@@ -77,29 +78,30 @@ impl Shape {
 /// gets its own status.
 pub async fn streamed(
     reader: Reader,
-    permit: OwnedSemaphorePermit,
+    permit: Held,
     shape: Shape,
     limit: Option<usize>,
 ) -> Result<Body, Failure> {
     let left = limit.unwrap_or(usize::MAX);
+    let address = permit.address();
     let mut writing = Writing { reader, _permit: permit, shape, left, is_first: true, done: false };
-    let mut first = Vec::new();
-    writing.shape.begin(&mut first);
+    let mut first = Piece::new(address);
+    writing.shape.begin(&mut first.bytes);
     writing.fill(&mut first).await?;
-    let rest = futures::stream::try_unfold(writing, |mut writing| async move {
-        let mut out = Vec::new();
+    let rest = futures::stream::try_unfold(writing, move |mut writing| async move {
+        let mut out = Piece::new(address);
         writing.fill(&mut out).await?;
-        let piece = (!out.is_empty()).then(|| Bytes::from(out));
+        let piece = (!out.bytes.is_empty()).then(|| out.into_bytes());
         Ok::<_, Failure>(piece.map(|piece| (piece, writing)))
     });
-    let first = futures::stream::iter([Ok(Bytes::from(first))]);
+    let first = futures::stream::iter([Ok(first.into_bytes())]);
     Ok(Body::from_stream(futures::StreamExt::chain(first, rest)))
 }
 
 struct Writing {
     reader: Reader,
     /// Given back when the answer ends, or its client goes.
-    _permit: OwnedSemaphorePermit,
+    _permit: Held,
     shape: Shape,
     left: usize,
     is_first: bool,
@@ -108,16 +110,17 @@ struct Writing {
 
 impl Writing {
     /// Writes until there is a piece, or the range or the limit ends. Nothing after the end.
-    async fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        while !self.done && out.len() < PIECE_BYTES {
+    async fn fill(&mut self, piece: &mut Piece) -> Result<(), Failure> {
+        while !self.done && piece.bytes.len() < PIECE_BYTES {
             let row = if self.left == 0 { None } else { self.reader.next().await? };
             let Some(row) = row else {
                 self.done = true;
-                self.shape.end(out);
+                self.shape.end(&mut piece.bytes);
                 return Ok(());
             };
             self.left -= 1;
-            self.shape.write(out, self.is_first, &row);
+            piece.make_room(bytes_of(&row.1)).await?;
+            self.shape.write(&mut piece.bytes, self.is_first, &row);
             self.is_first = false;
         }
         Ok(())

@@ -52,7 +52,7 @@ async fn answer(
             .hint("in pipeline.toml: [GetKafkaData] and below it topic = \"stocks\"")
     })?;
     let range = narrow(Range::all(&topic, now_ms()));
-    let permit = shared.limits.reader().await?;
+    let permit = shared.limits.reader(principal.host()).await?;
     let reader = range::open(shared.services.client(principal), range).await?;
     let mut response = Response::new(streamed(reader, permit, Shape::Values, None).await?);
     let headers = response.headers_mut();

@@ -1,20 +1,25 @@
-//! How much of this interface's work may go on at once, so that memory has a bound.
+//! How much of this interface's work may go on at once, so that memory has a bound, and how much of
+//! that one address may take, so that there is something left for the others.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use odradek_broker::budget::{Budget, Held};
+use odradek_broker::client::ClientError;
 use tokio::time::timeout;
 
 use super::problem::Problem;
+use crate::operations::Failure;
 
 /// A request body is held in memory while it is taken apart.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// All bodies together: two of the largest.
-const BODIES_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// All bodies together: three of the largest, two of them from one address.
+const BODIES_BYTES_MAX: usize = 3 * BODY_BYTES_MAX;
 /// A record takes a few hundred bytes with its answer, though it may be two on the wire.
 pub const RECORDS_MAX: usize = 100_000;
 /// What the records of a body may come to: each row of a CSV becomes an object with all the names
@@ -22,63 +27,141 @@ pub const RECORDS_MAX: usize = 100_000;
 pub const RECORDS_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 /// Of one record in an envelope, for the same reason as the records themselves.
 pub const HEADERS_MAX: usize = 1000;
-/// Ranges being read at once, each of which holds a few megabytes (see `operations/range`).
-const READERS_MAX: usize = 32;
+/// Ranges being read at once, each of which holds a few megabytes (see `operations/range`); three
+/// quarters of them from one address.
+const READERS_MAX: usize = 16;
 /// Who cannot begin within this time is told to come back.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A body that has not arrived by then is given up: it keeps others out.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+/// Pieces of answers with records of more than this have their place among all such pieces until
+/// they are sent. As JSON a byte may become six; mostly it stays one.
+const LARGE_RECORD_BYTES: usize = 64 * 1024;
+const LARGE_PIECES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+static LARGE_PIECES: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(LARGE_PIECES_BYTES_MAX));
+
+/// A piece of an answer to somebody at an address.
+pub struct Piece {
+    pub bytes: Vec<u8>,
+    address: IpAddr,
+    held: Option<Held>,
+}
+
+impl Piece {
+    pub fn new(address: IpAddr) -> Self {
+        Self { bytes: Vec::new(), address, held: None }
+    }
+
+    /// To be called before a record of so many bytes is added.
+    pub async fn make_room(&mut self, record_bytes: usize) -> Result<(), Failure> {
+        if record_bytes <= LARGE_RECORD_BYTES {
+            return Ok(());
+        }
+        let held = self.held.get_or_insert_with(|| LARGE_PIECES.hold(self.address));
+        // The largest record must be able to have its place.
+        let bytes = record_bytes.min(LARGE_PIECES_BYTES_MAX / 2);
+        grow(&LARGE_PIECES, self.address, held, bytes).await.ok_or_else(|| {
+            let why = "other clients are being sent large records; try again in a while";
+            ClientError::Unavailable(why.to_owned()).into()
+        })
+    }
+
+    /// Its place is given back when the bytes are dropped, that is, were sent.
+    pub fn into_bytes(mut self) -> Bytes {
+        match &mut self.held {
+            None => Bytes::from(self.bytes),
+            Some(held) => {
+                held.count(self.bytes.len());
+                Bytes::from_owner(self)
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 pub struct Limits {
-    /// In bytes.
-    bodies: Semaphore,
-    readers: Arc<Semaphore>,
+    /// In bytes, taken as they arrive.
+    bodies: Arc<Budget>,
+    readers: Arc<Budget>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bodies: Semaphore::new(BODIES_BYTES_MAX),
-            readers: Arc::new(Semaphore::new(READERS_MAX)),
-        }
+        Self { bodies: Budget::new(BODIES_BYTES_MAX), readers: Budget::new(READERS_MAX) }
     }
 }
 
 impl Limits {
     /// To be kept for as long as the range is read.
-    pub async fn reader(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let permit = timeout(WAIT_MAX, self.readers.clone().acquire_owned()).await;
-        permit.ok().and_then(Result::ok).ok_or_else(|| {
+    pub async fn reader(&self, address: IpAddr) -> Result<Held, Problem> {
+        let mut held = self.readers.hold(address);
+        grow(&self.readers, address, &mut held, 1).await.ok_or_else(|| {
             let detail = format!("{READERS_MAX} ranges are being read already");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("try again in a while")
-        })
+        })?;
+        Ok(held)
     }
 
     /// The whole body, and hands it to `work` while its bytes count.
     pub async fn with_body<T>(
         &self,
+        address: IpAddr,
         headers: &HeaderMap,
         body: Body,
         work: impl AsyncFnOnce(Bytes) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok());
-        let length = length.map_or(BODY_BYTES_MAX, |text| text.parse().unwrap_or(usize::MAX));
-        if length > BODY_BYTES_MAX {
+        if length.is_some_and(|text| text.parse().unwrap_or(usize::MAX) > BODY_BYTES_MAX) {
             return Err(too_large());
         }
-        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let permit = timeout(WAIT_MAX, self.bodies.acquire_many(bytes)).await;
-        let _permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
-            let detail = "too much is being written at once";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("try again in a while")
-        })?;
-        let read = timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+        let mut held = self.bodies.hold(address);
+        let read = timeout(BODY_TIME_MAX, self.whole(address, body, &mut held)).await;
         let read = read.map_err(|_| {
             let detail = format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs());
             Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
         })?;
-        work(read.map_err(|_| too_large())?).await
+        work(read?).await
     }
+
+    async fn whole(
+        &self,
+        address: IpAddr,
+        mut body: Body,
+        held: &mut Held,
+    ) -> Result<Bytes, Problem> {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Problem::bad_request(format!("the body did not arrive whole: {error}"))
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            grow(&self.bodies, address, held, data.len()).await.ok_or_else(|| {
+                let detail = "too much is being written at once";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("try again in a while")
+            })?;
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// `None`: there was no room in time.
+async fn grow(budget: &Budget, address: IpAddr, held: &mut Held, bytes: usize) -> Option<()> {
+    let growing = async {
+        while !held.grow(bytes) {
+            budget.room_for(address, bytes).await;
+        }
+    };
+    timeout(WAIT_MAX, growing).await.ok()
 }
 
 fn too_large() -> Problem {

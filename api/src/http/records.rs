@@ -1,5 +1,7 @@
 //! `GET` and `POST /api/v1/topics/{topic}/records`.
 
+use std::net::IpAddr;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -11,10 +13,12 @@ use serde_json::{Value, json};
 
 use super::body::{Shape, streamed};
 use super::drafts::{self, DraftQuery};
+use super::limits::Piece;
 use super::problem::Problem;
 use super::query::{self, Format, RangeQuery};
 use super::{Shared, now_ms};
 use crate::operations::range::{self, PAGE_RECORDS_DEFAULT, Reader};
+use crate::operations::timeline::bytes_of;
 use crate::operations::{render, write as write_records};
 
 /// What the reply says about times: they are UTC, whoever asked.
@@ -32,11 +36,11 @@ pub async fn read(
     let range = query::range(&topic, &query, format, now_ms())?;
     let fields = query::fields(query.fields.as_deref())?;
     let limit = query::limit(query.limit)?;
-    let permit = shared.limits.reader().await?;
+    let permit = shared.limits.reader(principal.host()).await?;
     let client = shared.services.client(&principal);
     let body = if format == Format::Json {
         let limit = query::page_limit(limit.unwrap_or(PAGE_RECORDS_DEFAULT))?;
-        page(range::open(client, range).await?, limit, fields.as_deref()).await?
+        page(range::open(client, range).await?, limit, fields.as_deref(), principal.host()).await?
     } else {
         if range.cursor.is_some() {
             let detail = "a cursor continues a JSON page; NDJSON and CSV hold the whole range";
@@ -59,20 +63,28 @@ pub fn wrong_query(text: &str) -> Problem {
         .hint("known: from, to, partition, key, fields, where, order, limit, cursor, format")
 }
 
-async fn page(reader: Reader, limit: usize, fields: Option<&[String]>) -> Result<Body, Problem> {
+async fn page(
+    reader: Reader,
+    limit: usize,
+    fields: Option<&[String]>,
+    address: IpAddr,
+) -> Result<Body, Problem> {
     let page = reader.page(limit).await?;
-    let mut out = b"{\"records\":[".to_vec();
+    let mut piece = Piece::new(address);
+    piece.make_room(page.records.iter().map(|(_, record)| bytes_of(record)).sum()).await?;
+    let out = &mut piece.bytes;
+    out.extend_from_slice(b"{\"records\":[");
     for (index, (partition, record)) in page.records.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         out.push(b'\n');
-        render::record(&mut out, *partition, record, fields);
+        render::record(out, *partition, record, fields);
     }
     let next = page.next.map(|cursor| cursor.encode());
     out.extend_from_slice(format!("],\n\"next\":{},", json!(next)).as_bytes());
     out.extend_from_slice(b"\"timezone\":\"UTC\"}\n");
-    Ok(Body::from(out))
+    Ok(Body::from(piece.into_bytes()))
 }
 
 pub async fn write(
@@ -92,7 +104,7 @@ pub async fn write(
         let drafts = drafts::parse(kind, &body, &query, now_ms())?;
         Ok(write_records::write(&*client, &topic, drafts).await?)
     };
-    let written = shared.limits.with_body(&headers, body, write).await?;
+    let written = shared.limits.with_body(principal.host(), &headers, body, write).await?;
     let rejected = written.iter().filter(|result| result.is_err()).count();
     let accepted = written.len() - rejected;
     let results: Vec<Value> = written

@@ -6,6 +6,7 @@
 //! application/x-ndjson` each line is a record with its `cursor`, and a quiet spell gives an empty
 //! line. Continue with the header `Last-Event-ID` or with `?cursor=`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Extension;
@@ -19,11 +20,13 @@ use odradek_broker::client::Principal;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use super::limits::Piece;
 use super::problem::Problem;
 use super::{Shared, now_ms, query};
 use crate::operations::cursor::Cursor;
 use crate::operations::filter::Filter;
 use crate::operations::follow::{self, Follow, Followed, Start};
+use crate::operations::timeline::bytes_of;
 use crate::operations::{Failure, Outcome, instant, render};
 
 /// Shorter than the idle time of common proxies.
@@ -63,7 +66,8 @@ pub async fn read(
     let client = shared.services.client(&principal);
     let follow = follow::open(client, &topic, query.partition, start, filter).await?;
     let stopping = shared.stopping.clone();
-    let feed = Feed { follow, events, fields, stopping, stage: Stage::Opening };
+    let (address, stage) = (principal.host(), Stage::Opening);
+    let feed = Feed { follow, events, fields, address, stopping, stage };
     let mut response = Response::new(feed.into_body());
     let headers = response.headers_mut();
     let kind = if events { "text/event-stream" } else { "application/x-ndjson" };
@@ -121,6 +125,7 @@ struct Feed {
     follow: Follow,
     events: bool,
     fields: Option<Vec<String>>,
+    address: IpAddr,
     stopping: watch::Receiver<bool>,
     stage: Stage,
 }
@@ -129,18 +134,18 @@ impl Feed {
     fn into_body(self) -> Body {
         Body::from_stream(futures::stream::try_unfold(self, |mut feed| async move {
             let piece = feed.piece().await?;
-            Ok::<_, Failure>(piece.map(|piece| (Bytes::from(piece), feed)))
+            Ok::<_, Failure>(piece.map(|piece| (piece, feed)))
         }))
     }
 
     /// What to send next; made only when the socket can take it.
-    async fn piece(&mut self) -> Outcome<Option<Vec<u8>>> {
+    async fn piece(&mut self) -> Outcome<Option<Bytes>> {
         match self.stage {
             Stage::Opening => {
                 self.stage = Stage::Running;
                 if self.events {
                     let id = self.follow.cursor();
-                    return Ok(Some(format!("retry: {RETRY_MS}\nid: {id}\n\n").into_bytes()));
+                    return Ok(Some(Bytes::from(format!("retry: {RETRY_MS}\nid: {id}\n\n"))));
                 }
             }
             Stage::Running => {}
@@ -151,30 +156,32 @@ impl Feed {
             _ = self.stopping.wait_for(|stopping| *stopping) => return Ok(None),
             next = self.follow.next(HEARTBEAT) => next,
         };
-        let mut out = Vec::new();
+        let mut piece = Piece::new(self.address);
         match next {
-            Ok(Some(followed)) => self.records(&mut out, followed),
+            Ok(Some(followed)) => self.records(&mut piece, followed).await?,
             Ok(None) if self.events => {
-                out = format!(": quiet\nid: {}\n\n", self.follow.cursor()).into_bytes();
+                piece.bytes = format!(": quiet\nid: {}\n\n", self.follow.cursor()).into_bytes();
             }
-            Ok(None) => out.push(b'\n'),
+            Ok(None) => piece.bytes.push(b'\n'),
             // A client that comes back with its cursor gets the same as a proper answer.
             Err(failure) if self.events => {
                 self.stage = Stage::Ended;
                 let problem = Problem::from(failure).to_json();
-                out = format!("event: problem\ndata: {problem}\n\n").into_bytes();
+                piece.bytes = format!("event: problem\ndata: {problem}\n\n").into_bytes();
             }
             Err(failure) => return Err(failure),
         }
-        Ok(Some(out))
+        Ok(Some(piece.into_bytes()))
     }
 
-    fn records(&mut self, out: &mut Vec<u8>, first: Followed) {
+    async fn records(&mut self, piece: &mut Piece, first: Followed) -> Outcome<()> {
         let mut next = Some(first);
         while let Some(followed) = next {
-            self.record(out, &followed);
-            next = if out.len() < PIECE_BYTES { self.follow.buffered() } else { None };
+            piece.make_room(bytes_of(&followed.record)).await?;
+            self.record(&mut piece.bytes, &followed);
+            next = if piece.bytes.len() < PIECE_BYTES { self.follow.buffered() } else { None };
         }
+        Ok(())
     }
 
     fn record(&self, out: &mut Vec<u8>, followed: &Followed) {

@@ -5,7 +5,8 @@
 //! 1. A password is kept only as SCRAM verifiers (StoredKey, ServerKey, salt, iterations), never
 //!    as itself or as anything from which it can be replayed.
 //! 2. Secrets are compared in constant time, and an unknown user costs the same derivation and gets
-//!    the same answer as a wrong password.
+//!    the same answer as a wrong password; what SCRAM shows of an unknown one (salt, iterations) is
+//!    made by a secret of the data folder, looks as those of the users do, and stays the same.
 //! 3. Deriving costs milliseconds of CPU: [`SaslExchange::respond`] and [`Users::check_plain`] run
 //!    on blocking threads, on at most half of the cores at a time ([`Users::turn`]), so that logins
 //!    never take all of a small machine.
@@ -20,7 +21,7 @@ mod verifier;
 
 pub(crate) use brake::{Attempt, Brake};
 pub use exchange::{SaslExchange, Step};
-pub use users::{UserRecord, Users};
+pub use users::{UserRecord, Users, new_secret};
 pub use verifier::{Hash, Verifier};
 
 /// What a client is told when its login fails; the same for an unknown user. Kafka's words come

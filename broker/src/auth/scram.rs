@@ -10,6 +10,10 @@ use subtle::ConstantTimeEq;
 
 use super::verifier::{Hash, Verifier};
 
+/// A first message is kept, several times over, until the second comes. It holds a name of at most
+/// 255 bytes, thrice as much where it is escaped, and a nonce.
+const MESSAGE_BYTES_MAX: usize = 4_096;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScramError {
     Malformed,
@@ -30,6 +34,9 @@ pub struct ClientFirst {
 
 impl ClientFirst {
     pub fn parse(message: &[u8]) -> Result<Self, ScramError> {
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(ScramError::Malformed);
+        }
         let text = std::str::from_utf8(message).map_err(|_| ScramError::Malformed)?;
         let mut parts = text.splitn(3, ',');
         let (Some(binding), Some(acting_as), Some(bare)) =
@@ -161,6 +168,7 @@ impl AwaitingProof {
 
 #[cfg(test)]
 mod tests {
+    use super::super::verifier::Look;
     use super::*;
 
     /// RFC 7677, section 3: user "user", password "pencil".
@@ -300,7 +308,7 @@ mod tests {
         fn no_message_makes_it_panic(first: Vec<u8>, last: Vec<u8>) {
             let _ = ClientFirst::parse(&first);
             let known = ClientFirst::parse(b"n,,n=user,r=abc").unwrap();
-            let verifier = (Verifier::nobody(Hash::Sha512, b"k", "user"), false);
+            let verifier = (Verifier::nobody(Hash::Sha512, b"k", "user", Look::default()), false);
             let (awaiting, _) = AwaitingProof::answer(Hash::Sha512, known, verifier);
             let _ = awaiting.check(&last);
         }

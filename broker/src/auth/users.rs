@@ -3,7 +3,7 @@
 //! Writes come from the owner of the state log only: a record is made ([`UserRecord::derive`]),
 //! made durable, then put here. Configured users win over stored ones of the same name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::RngCore;
@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Mechanism;
-use super::verifier::{Hash, Verifier};
+use super::verifier::{Hash, Look, Verifier};
 use crate::config::ConfigUser;
 
 /// Derivations at a time: half of the cores, and at most so many. They would otherwise take every
@@ -79,6 +79,16 @@ impl UserRecord {
     }
 }
 
+/// Looks that unknown names are given: hardly more than one program and one tool make.
+const LOOKS_MAX: usize = 16;
+
+/// As [`Users::keyed_by`] takes one.
+pub fn new_secret() -> Vec<u8> {
+    let mut secret = vec![0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    secret
+}
+
 #[derive(Debug, Default)]
 struct Known {
     stored: BTreeMap<String, UserRecord>,
@@ -89,12 +99,17 @@ impl Known {
     fn get(&self, name: &str) -> Option<&UserRecord> {
         self.configured.get(name).or_else(|| self.stored.get(name))
     }
+
+    fn all(&self) -> impl Iterator<Item = &UserRecord> {
+        self.configured.values().chain(self.stored.values())
+    }
 }
 
 pub struct Users {
     known: RwLock<Known>,
-    /// Of this process only; keys the salts of unknown users and [`Self::remembered`].
-    secret: [u8; 32],
+    /// Of this data folder, the same after a restart; keys the salts of unknown users, those of
+    /// configured ones, and [`Self::remembered`].
+    secret: Vec<u8>,
     /// By user, a keyed digest of the password that last logged in, so that each further
     /// connection of a client costs microseconds. Bound to the stored key: a changed password
     /// forgets it. One entry a user that exists.
@@ -110,11 +125,9 @@ impl std::fmt::Debug for Users {
 
 impl Default for Users {
     fn default() -> Self {
-        let mut secret = [0; 32];
-        rand::rng().fill_bytes(&mut secret);
         Self {
             known: RwLock::default(),
-            secret,
+            secret: new_secret(),
             remembered: Mutex::default(),
             derivations: Arc::new(Semaphore::new(derivations_max())),
         }
@@ -137,11 +150,23 @@ impl Users {
         users
     }
 
+    /// With the secret of the data folder; to be called before configured users are added.
+    #[must_use]
+    pub fn keyed_by(mut self, secret: Vec<u8>) -> Self {
+        self.secret = secret;
+        self
+    }
+
     /// Adds the users that the configuration names. Costs milliseconds a user.
     #[must_use]
     pub fn with_configured(self, users: &[ConfigUser]) -> Self {
         for user in users {
-            let record = UserRecord::derive(user.password.expose());
+            let derive = |hash| {
+                let (name, password) = (&user.name, user.password.expose());
+                Some(Verifier::configured(hash, &self.secret, name, password))
+            };
+            let (sha256, sha512) = (derive(Hash::Sha256), derive(Hash::Sha512));
+            let record = UserRecord { sha256, sha512 };
             self.write().configured.insert(user.name.clone(), record);
         }
         self
@@ -247,21 +272,40 @@ impl Users {
 
     /// The verifier to check this user by, and whether the user has one of this hash.
     pub(super) fn verifier(&self, hash: Hash, name: &str) -> (Verifier, bool) {
-        let nobody = Verifier::nobody(hash, &self.secret, name);
         let known = self.read();
+        // Made for those who exist, too: what it costs must not tell them apart.
+        let nobody = Verifier::nobody(hash, &self.secret, name, self.look(&known, hash, name));
         match known.get(name).and_then(|record| record.verifier(hash)) {
             Some(verifier) => (verifier.clone(), true),
             None => (nobody, false),
         }
     }
 
-    /// By which verifier a password in clear is checked: whichever there is.
+    /// What an unknown name looks like: as one of those that exist, always the same one. The looks
+    /// compete by a keyed hash, so that a new one among them changes few names.
+    fn look(&self, known: &Known, hash: Hash, name: &str) -> Look {
+        let verifiers = known.all().filter_map(|record| record.verifier(hash));
+        let looks: BTreeSet<Look> = verifiers.map(Verifier::look).collect();
+        let weight = |look: &Look| self.weight(name, &look.to_bytes());
+        looks.into_iter().take(LOOKS_MAX).max_by_key(weight).unwrap_or_default()
+    }
+
+    fn weight(&self, name: &str, of: &[u8]) -> Vec<u8> {
+        Hash::Sha256.hmac(&self.secret, &[of, b"\0", name.as_bytes()].concat())
+    }
+
+    /// By which verifier a password in clear is checked: whichever there is, and for an unknown
+    /// name whichever one of the users has.
     fn plain_hash(&self, name: &str) -> Hash {
-        let known = self.read();
-        match known.get(name) {
-            Some(UserRecord { sha256: None, sha512: Some(_) }) => Hash::Sha512,
+        let of = |record: &UserRecord| match record {
+            UserRecord { sha256: None, sha512: Some(_) } => Hash::Sha512,
             _ => Hash::Sha256,
-        }
+        };
+        let known = self.read();
+        let hashes: BTreeSet<Hash> = known.all().map(of).collect();
+        let weight = |hash: &Hash| self.weight(name, &hash.digest(b""));
+        let nobodys = hashes.into_iter().max_by_key(weight).unwrap_or(Hash::Sha256);
+        known.get(name).map_or(nobodys, of)
     }
 
     /// Lengths are part of the input, so that no two (name, password) pairs look alike.
@@ -333,6 +377,40 @@ mod tests {
         assert!(!users.check_plain("alice", "new"));
         users.set("alice", "newer");
         assert!(!users.check_plain("alice", "new"));
+    }
+
+    /// By salt and iterations a stranger sees no difference, also after a restart, and also where
+    /// all users were made by Kafka's tools.
+    #[test]
+    fn an_unknown_name_looks_like_those_that_exist_and_stays_the_same_after_a_restart() {
+        let theirs = b"1d2sk6q8l9w1b3tq0x7vhh2mzc".to_vec();
+        let mut record = UserRecord::default();
+        record.set(Hash::Sha512, Some(Verifier::derive_with(Hash::Sha512, "x", theirs, 4096)));
+        let configured = [ConfigUser { name: "admin".to_owned(), password: Secret::new("pasted") }];
+        let (json, secret) = (record.to_json(), new_secret());
+        let start = |configured| {
+            Users::load([("bob".to_owned(), &json)])
+                .keyed_by(secret.clone())
+                .with_configured(configured)
+        };
+        let seen = |users: &Users, hash, name| {
+            let (verifier, _) = users.verifier(hash, name);
+            (verifier.look(), verifier.salt)
+        };
+        let before = start(&[]);
+        assert_eq!(seen(&before, Hash::Sha512, "eve").0, seen(&before, Hash::Sha512, "bob").0);
+        assert_eq!(before.plain_hash("eve"), Hash::Sha512, "its time is that of the one user");
+        assert_eq!(seen(&before, Hash::Sha256, "eve").0, Look::default());
+        let (first, second) = (start(&configured), start(&configured));
+        for name in ["admin", "bob", "eve", "adam"] {
+            for hash in [Hash::Sha256, Hash::Sha512] {
+                assert_eq!(seen(&first, hash, name), seen(&second, hash, name), "{name}");
+            }
+        }
+        let names: Vec<String> = (0..50).map(|number| format!("eve{number}")).collect();
+        let looks: BTreeSet<Look> =
+            names.iter().map(|name| seen(&first, Hash::Sha512, name).0).collect();
+        assert_eq!(looks.len(), 2, "each of the users' looks is found among the unknown");
     }
 
     #[test]

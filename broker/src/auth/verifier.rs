@@ -13,7 +13,7 @@ pub const ITERATIONS: u32 = 8_192;
 const ITERATIONS_MAX: u32 = 1_000_000;
 const SALT_BYTES: usize = 24;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hash {
     Sha256,
     Sha512,
@@ -80,6 +80,49 @@ mod text {
     }
 }
 
+/// Digits of the salts that Kafka's tools make.
+const TEXT_SALT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// What a client is shown of a verifier, by which one made here differs from one made elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Look {
+    salt_bytes: usize,
+    salt_is_text: bool,
+    iterations: u32,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { salt_bytes: SALT_BYTES, salt_is_text: false, iterations: ITERATIONS }
+    }
+}
+
+impl Look {
+    /// A salt of this look that nobody can tell from chance without the secret.
+    fn salt(self, hash: Hash, secret: &[u8], name: &str) -> Vec<u8> {
+        let mut salt = Vec::with_capacity(self.salt_bytes + hash.bytes());
+        for block in 0_u32.. {
+            if salt.len() >= self.salt_bytes {
+                break;
+            }
+            let input = [&block.to_be_bytes(), name.as_bytes()].concat();
+            salt.extend(hash.hmac(secret, &input));
+        }
+        salt.truncate(self.salt_bytes);
+        if self.salt_is_text {
+            for byte in &mut salt {
+                *byte = TEXT_SALT[usize::from(*byte) % TEXT_SALT.len()];
+            }
+        }
+        salt
+    }
+
+    /// Bytes to choose among looks by.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        format!("{self:?}").into_bytes()
+    }
+}
+
 /// Enough to check a login, not enough to log in elsewhere.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verifier {
@@ -126,14 +169,29 @@ impl Verifier {
         derived.stored_key.ct_eq(&self.stored_key).into()
     }
 
-    /// Nothing a client could send matches it; of the same shape and cost as a real one. `salt` is
-    /// the same for the same name, or asking twice would tell that there is no such user.
-    pub(super) fn nobody(hash: Hash, secret: &[u8], name: &str) -> Self {
-        let mut salt = hash.hmac(secret, name.as_bytes());
-        salt.truncate(SALT_BYTES);
+    /// Nothing a client could send matches it; of the look and cost of a real one. The salt is the
+    /// same for the same name, or asking twice would tell that there is no such user.
+    pub(super) fn nobody(hash: Hash, secret: &[u8], name: &str, look: Look) -> Self {
+        let salt = look.salt(hash, secret, name);
         let mut stored_key = vec![0; hash.bytes()];
         rand::rng().fill_bytes(&mut stored_key);
-        Self { salt, iterations: ITERATIONS, server_key: stored_key.clone(), stored_key }
+        let iterations = look.iterations;
+        Self { salt, iterations, server_key: stored_key.clone(), stored_key }
+    }
+
+    /// For a user of the configuration, whose verifier is made anew at each start. A salt that
+    /// changed then would tell users from names that nobody has.
+    pub(super) fn configured(hash: Hash, secret: &[u8], name: &str, password: &str) -> Self {
+        let salt = Look::default().salt(hash, secret, name);
+        Self::derive_with(hash, password, salt, ITERATIONS)
+    }
+
+    pub(super) fn look(&self) -> Look {
+        Look {
+            salt_bytes: self.salt.len(),
+            salt_is_text: self.salt.iter().all(|byte| TEXT_SALT.contains(byte)),
+            iterations: self.iterations,
+        }
     }
 
     /// Whether a stored record can be worked with.
@@ -177,10 +235,17 @@ mod tests {
 
     #[test]
     fn an_unknown_user_has_a_steady_salt_and_no_password() {
-        let nobody = Verifier::nobody(Hash::Sha256, b"secret", "eve");
-        assert_eq!(nobody.salt, Verifier::nobody(Hash::Sha256, b"secret", "eve").salt);
-        assert_ne!(nobody.salt, Verifier::nobody(Hash::Sha256, b"secret", "eva").salt);
+        let of = |name| Verifier::nobody(Hash::Sha256, b"secret", name, Look::default());
+        let nobody = of("eve");
+        assert_eq!(nobody.salt, of("eve").salt);
+        assert_ne!(nobody.salt, of("eva").salt);
         assert_eq!(nobody.salt.len(), Verifier::derive(Hash::Sha256, "x").salt.len());
         assert!(!nobody.matches(Hash::Sha256, ""));
+        // As kafka-configs makes them.
+        let theirs = b"1d2sk6q8l9w1b3tq0x7vhh2mzc".to_vec();
+        let theirs = Verifier::derive_with(Hash::Sha256, "x", theirs, 4096);
+        let alike = Verifier::nobody(Hash::Sha256, b"secret", "eve", theirs.look());
+        assert_eq!(alike.look(), theirs.look());
+        assert_eq!((alike.salt.len(), alike.iterations), (26, 4096));
     }
 }

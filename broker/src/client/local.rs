@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use odradek_protocol::batch::{self, BatchBuilder};
+use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -31,6 +31,7 @@ use crate::reads;
 use crate::state::STATE_TOPIC;
 use crate::topic_changes::{self, Refusal, Wanted};
 use crate::topics::Topic;
+use crate::unpack;
 
 /// A batch of the seam holds at most so many bytes before it is closed and a new one begun.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -349,9 +350,11 @@ impl Client for Local {
             let found = found.await.map_err(|e| failed(&self.broker, &partition, offset, e))?;
             if !found.read.batches.is_empty() || Instant::now() >= deadline {
                 let ends = partition.ends();
+                let unpacked =
+                    unpack::records(&self.broker, &self.principal, found.batches(), offset).await?;
                 return Ok(Fetched {
-                    records: unpacked(&found.batches(), offset)?,
-                    next_offset: found.read.next_offset,
+                    records: unpacked.records,
+                    next_offset: unpacked.stopped_at.unwrap_or(found.read.next_offset),
                     high_watermark: ends.last_stable_offset,
                     log_start_offset: ends.log_start_offset,
                 });
@@ -391,9 +394,11 @@ impl Client for Local {
         let Some(at) = found.await.map_err(fail)? else { return Ok(Scanned::default()) };
         let found = reads::read_committed(&self.broker, &core, &partition, at, bytes_max).await;
         let found = found.map_err(fail)?;
-        let mut records = unpacked(&found.batches(), at)?;
+        let unpacked = unpack::records(&self.broker, &self.principal, found.batches(), at).await?;
+        let mut records = unpacked.records;
         records.retain(|record| (from_ms..to_ms).contains(&record.timestamp_ms));
-        let next_offset = (found.read.next_offset > at).then_some(found.read.next_offset);
+        let next_offset = unpacked.stopped_at.unwrap_or(found.read.next_offset);
+        let next_offset = (next_offset > at).then_some(next_offset);
         Ok(Scanned { records, next_offset })
     }
 
@@ -459,17 +464,4 @@ fn check_checkpoints(checkpoints: &[(String, Option<Bytes>)]) -> Result<()> {
             "checkpoint {name:?} is larger than {max} bytes, the bound for values of {STATE_TOPIC}"
         ))),
     }
-}
-
-/// The records at or after `offset`.
-fn unpacked(batches: &[Bytes], offset: i64) -> Result<Vec<batch::Record>> {
-    let mut records = Vec::new();
-    for batch in batches {
-        let damaged = |e| ClientError::Refused(format!("a stored batch cannot be read: {e}"));
-        let unpacked = batch::records(batch, limits::UNPACKED_BATCH_BYTES_MAX);
-        records.extend(unpacked.map_err(damaged)?);
-    }
-    // A read in the middle of a batch returns the whole batch.
-    records.retain(|record| record.offset >= offset);
-    Ok(records)
 }

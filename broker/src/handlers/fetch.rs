@@ -26,10 +26,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::acl::{Operation, Resource};
+use crate::budget::Held;
 use crate::dispatch::Close;
 use crate::fetch_reply::{EpochEnd, FetchReply, Found, PartitionReply};
 use crate::fetch_session::{Opened, Wanted};
 use crate::handlers::{Context, check_leader_epoch};
+use crate::limits;
 use crate::partition::Partition;
 use crate::quota::Kind;
 use crate::reads::{self, READ_COMMITTED};
@@ -49,14 +51,17 @@ pub(crate) async fn handle(context: &Context, request: FetchRequest) -> Result<F
     } else {
         Refusals::of(context, &opened.wanted)
     };
-    let found = wait_and_read(context, &mut opened, &limit, &refusals).await;
+    let mut held = context.broker.inner.reply_bytes.hold(context.session.peer.ip());
+    let found = wait_and_read(context, &mut opened, &limit, &refusals, &mut held).await;
     let record_bytes = found.iter().map(PartitionReply::record_bytes).sum();
     if context.charge(Kind::Fetch, record_bytes) {
         // As Kafka, the records are kept back until the client may have them.
         context.uncharge(Kind::Fetch, record_bytes);
         return Ok(sessions.throttled(opened));
     }
-    Ok(sessions.close(opened, found))
+    let mut reply = sessions.close(opened, found);
+    reply.held = Some(held);
+    Ok(reply)
 }
 
 /// Why the caller may not read a wanted partition, if so: asked once a request, not once a look.
@@ -102,10 +107,12 @@ impl Limit {
             at_most(request.max_bytes).min(context.core.config().limits.fetch_bytes_max);
         // More could never be sent without being kept back.
         let bytes_max = bytes_max.min(context.core.quotas.fetch_bytes_max(context.charged()));
+        let reply_bytes_max = context.broker.inner.reply_bytes.bytes_max();
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Self {
             bytes_max,
-            bytes_min: at_most(request.min_bytes).min(bytes_max),
+            // Nor is more than a part of the replies' budget ever read at once.
+            bytes_min: at_most(request.min_bytes).min(bytes_max).min(reply_bytes_max / 16),
             deadline: Instant::now() + wait,
             committed: request.isolation_level == READ_COMMITTED,
         }
@@ -118,6 +125,7 @@ async fn wait_and_read(
     opened: &mut Opened,
     limit: &Limit,
     refusals: &Refusals,
+    held: &mut Held,
 ) -> Vec<PartitionReply> {
     let waiter = Arc::new(Notify::new());
     loop {
@@ -132,7 +140,7 @@ async fn wait_and_read(
         for partition in partitions.iter().flatten() {
             partition.wake_on_progress(&waiter);
         }
-        let found = read_all(context, opened, &partitions, limit).await;
+        let found = read_all(context, opened, &partitions, limit, held).await;
         let bytes: usize = found.iter().map(PartitionReply::record_bytes).sum();
         let complete = bytes >= limit.bytes_min
             || found.iter().any(|reply| reply.error.is_some() || reply.found.diverging.is_some())
@@ -167,14 +175,18 @@ async fn read_all(
     opened: &Opened,
     partitions: &[Result<Arc<Partition>, ResponseError>],
     limit: &Limit,
+    held: &mut Held,
 ) -> Vec<PartitionReply> {
-    let mut left = limit.bytes_max;
+    held.count(0);
+    let mut found_bytes = 0;
+    let mut left = limit.bytes_max.min(held.part());
     let mut nothing_yet = true;
     let mut replies = Vec::with_capacity(opened.wanted.len());
     for (wanted, partition) in opened.wanted.iter().zip(partitions) {
         let read = match partition {
             Ok(partition) => {
-                let room = Room { bytes: left, first: nothing_yet };
+                let bytes = granted(held, found_bytes, left, partition, wanted);
+                let room = Room { bytes, first: nothing_yet };
                 read_one(context, partition, wanted, room, limit.committed).await
             }
             Err(error) => Err(*error),
@@ -182,10 +194,31 @@ async fn read_all(
         let ends = partition.as_ref().map(|p| p.ends()).ok();
         let reply = PartitionReply::new(wanted, ends, read);
         left = left.saturating_sub(reply.record_bytes());
+        found_bytes += reply.record_bytes();
+        if held.bytes() != found_bytes {
+            held.count(found_bytes);
+        }
         nothing_yet &= reply.found.batches.is_empty();
         replies.push(reply);
     }
     replies
+}
+
+/// How many bytes of this partition may be held until the client has taken them, on top of those
+/// that were found before.
+fn granted(
+    held: &mut Held,
+    found_bytes: usize,
+    left: usize,
+    partition: &Arc<Partition>,
+    wanted: &Wanted,
+) -> usize {
+    // Most fetches ask at the end, for what is not there yet.
+    if wanted.fetch_offset >= partition.ends().log_end_offset {
+        return left;
+    }
+    held.grow_up_to(wanted.bytes_max.min(left).min(limits::FETCH_STEP_BYTES));
+    held.bytes() - found_bytes
 }
 
 /// What is left of the reply.

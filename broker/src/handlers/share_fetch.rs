@@ -136,7 +136,8 @@ async fn answer(
         true => Pending::nothing(),
         false => share.acknowledge(&wanted.key, brought.taken),
     };
-    let (mut replies, acknowledged) = tokio::join!(fetch::fetch(context, &wanted), pending.wait());
+    let (fetched, acknowledged) = tokio::join!(fetch::fetch(context, &wanted), pending.wait());
+    let (mut replies, held) = fetched;
     let records = replies.iter().flat_map(|reply| &reply.records);
     context.charge(Kind::Fetch, records.map(Bytes::len).sum());
     if continued {
@@ -147,7 +148,7 @@ async fn answer(
         share.end_session(&wanted.key);
     }
     let lock_ms = share.settings(&wanted.key.0).lock_ms;
-    ShareFetchReply { lock_ms, partitions: replies, ..ShareFetchReply::default() }
+    ShareFetchReply { lock_ms, partitions: replies, held: Some(held), ..ShareFetchReply::default() }
 }
 
 fn brought(request: ShareFetchRequest) -> Vec<Brought> {

@@ -18,6 +18,7 @@ use super::partition::{Acquired, Wanted};
 use super::reply::PartitionReply;
 use super::session::SessionKey;
 use crate::acl::{Operation, Resource};
+use crate::budget::Held;
 use crate::client::OffsetAt;
 use crate::clock::now_ms;
 use crate::config::group::ShareReset;
@@ -60,8 +61,9 @@ impl Read {
     }
 }
 
-/// One reply for each partition, in order.
-pub(crate) async fn fetch(context: &Context, wanted: &ShareFetch) -> Vec<PartitionReply> {
+/// One reply for each partition, in order, and their place in the replies' budget.
+pub(crate) async fn fetch(context: &Context, wanted: &ShareFetch) -> (Vec<PartitionReply>, Held) {
+    let mut held = context.broker.inner.reply_bytes.hold(context.session.peer.ip());
     let places = wanted.partitions.iter().map(|id| find(context, *id));
     let mut places: Vec<Place> = places.collect();
     let settings = context.core.share.settings(&wanted.key.0);
@@ -75,7 +77,7 @@ pub(crate) async fn fetch(context: &Context, wanted: &ShareFetch) -> Vec<Partiti
         for partition in places.iter().flatten() {
             partition.wake_on_progress(&waiter);
         }
-        let reads = read_all(context, wanted, &settings, &mut places, &waiter).await;
+        let reads = read_all(context, wanted, &settings, &mut places, &waiter, &mut held).await;
         let bytes: usize = reads.iter().map(Read::bytes).sum();
         let enough = bytes > 0 && bytes >= wanted.bytes_min;
         if enough || Instant::now() >= wanted.deadline {
@@ -84,6 +86,7 @@ pub(crate) async fn fetch(context: &Context, wanted: &ShareFetch) -> Vec<Partiti
         for read in reads {
             read.claim.put_back();
         }
+        held.count(0);
         // On time-out the loop comes back here once more and answers with what is there.
         let _ = tokio::time::timeout_at(wanted.deadline, waiter.notified()).await;
     };
@@ -96,7 +99,7 @@ pub(crate) async fn fetch(context: &Context, wanted: &ShareFetch) -> Vec<Partiti
         let reply = &mut replies[read.index];
         hand_out(context, wanted, read, &mut left, reply);
     }
-    replies
+    (replies, held)
 }
 
 fn find(context: &Context, id: PartitionId) -> Place {
@@ -115,6 +118,7 @@ async fn read_all(
     settings: &ShareSettings,
     places: &mut [Place],
     waiter: &Arc<Notify>,
+    held: &mut Held,
 ) -> Vec<Read> {
     let mut claims = Vec::new();
     for (index, (id, place)) in wanted.partitions.iter().zip(places.iter_mut()).enumerate() {
@@ -125,9 +129,12 @@ async fn read_all(
             Err(error) => *place = Err(error),
         }
     }
-    let each_max = wanted.bytes_max / claims.len().max(1);
+    let mut left = match claims.is_empty() {
+        true => 0,
+        false => held.grow_up_to_a_part(wanted.bytes_max),
+    };
+    let each_max = left / claims.len().max(1);
     let mut reads = Vec::with_capacity(claims.len());
-    let mut left = wanted.bytes_max;
     for (index, claim, offset) in claims {
         let Ok(partition) = &places[index] else { continue };
         let mut read = Read { index, claim, offset, found: Found::default() };
@@ -143,6 +150,7 @@ async fn read_all(
         left = left.saturating_sub(read.bytes());
         reads.push(read);
     }
+    held.count(reads.iter().map(Read::bytes).sum());
     reads
 }
 

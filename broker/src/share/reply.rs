@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 use odradek_log::PartitionId;
 
 use super::partition::Acquired;
+use crate::budget::Held;
 use crate::dispatch::{Close, IntoReply};
 use crate::handlers::Context;
 use crate::reply::Reply;
@@ -33,6 +34,8 @@ pub(crate) struct ShareFetchReply {
     pub error: Option<ResponseError>,
     pub lock_ms: i32,
     pub partitions: Vec<PartitionReply>,
+    /// Its place in the replies' budget.
+    pub held: Option<Held>,
 }
 
 impl ShareFetchReply {
@@ -125,8 +128,9 @@ impl Pieces {
 }
 
 impl IntoReply for ShareFetchReply {
-    fn into_reply(self, context: &Context) -> Result<Reply, Close> {
-        Ok(Reply::new(context, 1, self.encode()))
+    fn into_reply(mut self, context: &Context) -> Result<Reply, Close> {
+        let held = self.held.take();
+        Ok(Reply::new(context, 1, self.encode()).with(held))
     }
 }
 

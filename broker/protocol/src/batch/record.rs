@@ -50,6 +50,16 @@ impl RecordReader {
     /// Decompresses the payload (at most to `decompressed_bytes_max`); the checksum is not checked
     /// again. `batch` may have bytes behind it.
     pub fn new(batch: &Bytes, decompressed_bytes_max: usize) -> Result<Self, DecodeError> {
+        Self::kept_by(batch, decompressed_bytes_max, Bytes::from)
+    }
+
+    /// As [`Self::new`]; what was decompressed becomes `Bytes` by `keep`, and so may count
+    /// somewhere until the last record is dropped.
+    pub fn kept_by(
+        batch: &Bytes,
+        decompressed_bytes_max: usize,
+        keep: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Result<Self, DecodeError> {
         let header = BatchHeader::parse(batch)?;
         if header.batch_bytes > batch.len() {
             return Err(super::truncated(0, header.batch_bytes, batch.len()));
@@ -57,7 +67,7 @@ impl RecordReader {
         let stored = batch.slice(HEADER_BYTES..header.batch_bytes);
         let payload = match header.compression()? {
             Compression::None => stored,
-            codec => compression::decompress(codec, &stored, decompressed_bytes_max)?.into(),
+            codec => keep(compression::decompress(codec, &stored, decompressed_bytes_max)?),
         };
         let left = usize::try_from(header.record_count)
             .map_err(|_| invalid(super::RECORD_COUNT_AT, "record count is negative"))?;
