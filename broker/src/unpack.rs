@@ -5,14 +5,17 @@
 //! record of the batch is dropped, as do large batches that were not packed; and a read stops after
 //! the batch that made it large.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::FutureExt;
 use odradek_protocol::batch::{BatchHeader, Record, RecordReader};
 use odradek_protocol::compression::Compression;
+use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::budget::Held;
+use crate::budget::{Budget, Held};
 use crate::client::{ClientError, Principal, Result};
 use crate::limits;
 
@@ -48,9 +51,9 @@ pub(crate) async fn records(
     }
     let (budget, host) = (broker.inner.unpacked_bytes.clone(), principal.host());
     let is_internal = principal.is_internal();
-    if !is_internal && tokio::time::timeout(WAIT_MAX, budget.room_for(host, 1)).await.is_err() {
-        let why = "other readers hold the memory for records; try again in a while";
-        return Err(ClientError::Unavailable(why.to_owned()));
+    let deadline = Instant::now() + WAIT_MAX;
+    if !is_internal {
+        room(&budget, host, deadline).await?;
     }
     if !is_packed {
         let counted = |payload: Bytes| {
@@ -66,7 +69,15 @@ pub(crate) async fn records(
         false => limits::UNPACKED_BATCH_BYTES_MAX_OF_OTHERS,
     };
     let closed = |_| ClientError::Unavailable("the broker stops".to_owned());
-    let turn = broker.inner.unpackers.clone().acquire_owned().await.map_err(closed)?;
+    let turn = loop {
+        let turn = broker.inner.unpackers.clone().acquire_owned().await.map_err(closed)?;
+        // Those before it may have taken the room while it waited for its turn.
+        if is_internal || budget.room_for(host, 1).now_or_never().is_some() {
+            break turn;
+        }
+        drop(turn);
+        room(&budget, host, deadline).await?;
+    };
     let work = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         unpack(&batches, offset, batch_bytes_max, &mut |payload| {
@@ -76,6 +87,15 @@ pub(crate) async fn records(
         })
     });
     work.await.map_err(|error| ClientError::Unavailable(format!("unpacking ended: {error}")))?
+}
+
+/// Waits until somebody at this address may hold more.
+async fn room(budget: &Budget, host: IpAddr, deadline: Instant) -> Result<()> {
+    let room = tokio::time::timeout_at(deadline, budget.room_for(host, 1)).await;
+    room.map_err(|_| {
+        let why = "other readers hold the memory for records; try again in a while";
+        ClientError::Unavailable(why.to_owned())
+    })
 }
 
 fn unpack(
@@ -126,7 +146,6 @@ mod tests {
     use odradek_protocol::batch::BatchBuilder;
 
     use super::*;
-    use crate::budget::Budget;
 
     fn batch(base_offset: i64, value_bytes: usize) -> Bytes {
         let mut builder = BatchBuilder::new(Compression::Gzip);

@@ -210,7 +210,7 @@ def test_without_the_password_or_the_certificate_nobody_comes_in(network, folder
                               stderr=subprocess.DEVNULL).returncode == 7  # refused
         diary = json.loads(server.get("/api/v1/diagnostics/connections"))["connections"]
         assert {LAPTOP} == {entry["peer"] for entry in diary}
-        assert {"tls-handshake-failed", "plain-on-tls-port"} <= {
+        assert {"tls-authority-not-trusted", "plain-on-tls-port"} <= {
             entry["diagnosis"] for entry in diary}
     finally:
         server.stop()

@@ -43,6 +43,10 @@ pub(crate) fn timestamps(header: &Header, batch: &Bytes) -> (i64, i64) {
     if header.is_log_append_time() {
         return (max, max);
     }
+    if header.record_count <= 0 {
+        // Compaction keeps an emptied batch for its producer's sequence.
+        return (max, max);
+    }
     // A delete horizon stands where the first record's timestamp did.
     if header.record_count <= 1 && header.delete_horizon_ms().is_none() {
         return (header.base_timestamp_ms.min(max), max.max(header.base_timestamp_ms));
@@ -114,5 +118,17 @@ mod tests {
             let header = header(&batch).expect("a whole batch");
             assert_eq!(timestamps(&header, &batch), (20, 900), "{codec:?}");
         }
+    }
+
+    #[test]
+    fn an_emptied_batch_has_the_time_of_its_header() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(500, Some(b"k"), Some(b"v"), &[]);
+        let batch = builder.build(0);
+        let emptied = Header { record_count: 0, ..header(&batch).expect("a whole batch") };
+        assert_eq!(timestamps(&emptied, &batch.slice(..HEADER_BYTES)), (500, 500));
+        // As compaction leaves it: with the time until which it is kept in place of the first.
+        let kept = Header { attributes: 1 << 6, base_timestamp_ms: 9_000, ..emptied };
+        assert_eq!(timestamps(&kept, &batch.slice(..HEADER_BYTES)), (500, 500));
     }
 }
