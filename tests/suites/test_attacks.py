@@ -185,7 +185,8 @@ class Scene:
                 self.answers()
                 peak = self.peak_bytes()
             self.steady.caught_up()
-            wait_for(f"the connections of {name} to be gone", lambda: self.sockets() <= sockets)
+            # Who waits for room to log in is noticed at the end of the time for a login, 30 s.
+            wait_for(f"the connections of {name} to be gone", lambda: self.sockets() <= sockets, 60)
             self.answers()
             after = self.watch_window()
             self.steady.caught_up()
