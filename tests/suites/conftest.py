@@ -16,12 +16,17 @@ from harness.broker import APACHE, Broker  # noqa: E402
 MISSING = json.loads(os.environ.get("ODRADEK_TEST_MISSING") or "{}")
 
 
+# What a machine allows or not; nothing that could be fetched would change it.
+OF_THE_MACHINE = {"a network of its own"}
+
+
 def need(*things):
-    """Skips the test where something it needs could not be had; in CI that is a failure."""
+    """Skips the test where something it needs could not be had; in CI that is a failure, if it
+    could have been."""
     for thing in things:
         if thing in MISSING:
             reason = f"needs {thing}: {MISSING[thing]}"
-            if os.environ.get("CI") == "true":
+            if os.environ.get("CI") == "true" and thing not in OF_THE_MACHINE:
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)
 
