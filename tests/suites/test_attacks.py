@@ -388,22 +388,16 @@ def test_requests_of_100_mib_that_never_end(scene):
     scene.under("endless requests", attack, MEMORY_BYTES_MAX + SINGLE_REQUEST_BYTES_MAX)
 
 
-def test_half_requests_before_any_login(scene):
+def test_half_requests_before_any_login_and_logins_of_the_largest_size(scene):
     half = struct.pack(">i", 512 << 10) + frame(36, 1, b"")[4:] + bytes((512 << 10) - 100)
-
-    def attack():
-        return Crowd(scene.broker.sasl, OTHERS).join(600, lambda: [half])
-    scene.under("half logins", attack)
-
-
-def test_logins_of_the_largest_size(scene):
     shake = frame(17, 1, wire.string("SCRAM-SHA-256"))
     token = b"n,,n=" + b"u" * (500 << 10) + b",r=" + b"n" * 5000
     login = frame(36, 1, struct.pack(">i", len(token)) + token)
 
     def attack():
-        return Crowd(scene.broker.sasl, OTHERS).join(200, lambda: [shake, login])
-    scene.under("largest logins", attack)
+        crowd = Crowd(scene.broker.sasl, OTHERS).join(600, lambda: [half])
+        return crowd.join(200, lambda: [shake, login])
+    scene.under("half and largest logins", attack)
 
 
 @pytest.mark.parametrize("kind", ["compacted", "repacked"])
