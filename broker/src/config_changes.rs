@@ -2,15 +2,17 @@
 //! subscriptions. The record is durable before anything else changes; then the new values hold at
 //! once for whatever runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
 use crate::acl::{Operation, Resource};
+use crate::auth::UserRecord;
 use crate::broker::Broker;
 use crate::config::client_metrics::Refused;
 use crate::config::keys::{self, Key, Kind};
-use crate::config::{Config, Levels, Overrides, Subscription, check_change};
+use crate::config::{Config, Levels, Overrides, Subscription, check_change, users};
 use crate::core::{self, Core};
 use crate::handlers::Context;
 use crate::state::{self, ConfigResource, StateKey, TopicRecord};
@@ -141,6 +143,7 @@ async fn alter_now(
         Target::Other(resource) => {
             let before = core.configs.overrides(resource);
             let after = changed(target, &before, changes, replace, &core.config())?;
+            let after = sealed(before, after).await?;
             let reread = matches!(resource, ConfigResource::Broker(_)) && !validate_only;
             alter_other(broker, core, resource, after, validate_only).await?;
             if reread {
@@ -154,6 +157,30 @@ async fn alter_now(
             refuse(ResponseError::InvalidRequest, why)
         }
     }
+}
+
+/// Without passwords in clear: what is returned is kept.
+async fn sealed(before: Overrides, mut after: Overrides) -> Result<Overrides, Refusal> {
+    let sealing =
+        tokio::task::spawn_blocking(move || users::seal(&before, &mut after).map(|()| after));
+    let sealed = sealing.await.unwrap_or_else(|error| Err(error.to_string()));
+    sealed.or_else(|why| refuse(ResponseError::InvalidRequest, why))
+}
+
+/// The configured users' records, where another configuration names other ones.
+async fn changed_users(
+    core: &Arc<Core>,
+    config: &Config,
+) -> Result<Option<BTreeMap<String, UserRecord>>, Refusal> {
+    if config.users == core.config().users {
+        return Ok(None);
+    }
+    let (users, named) = (core.users.clone(), config.users.clone());
+    let records = tokio::task::spawn_blocking(move || users.records_of(&named)).await;
+    let records = records.or_else(|error| {
+        refuse(ResponseError::UnknownServerError, format!("the change was interrupted: {error}"))
+    });
+    records.map(Some)
 }
 
 fn changed(
@@ -276,6 +303,7 @@ async fn alter_other(
     match config {
         Some(config) => {
             // What may fail comes first, then the record, then what cannot fail.
+            let users = changed_users(core, &config).await?;
             let listeners = broker.inner.listeners.prepare(broker, &config).await;
             let listeners = listeners.or_else(|why| refuse(ResponseError::InvalidRequest, why))?;
             if let Err(error) = core.put_state(vec![(key, value)]).await {
@@ -283,6 +311,9 @@ async fn alter_other(
                 return Err(storage(error));
             }
             put_config(core, config);
+            if let Some(records) = users {
+                core.users.set_configured(records);
+            }
             listeners.take_effect();
         }
         None => {

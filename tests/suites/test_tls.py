@@ -212,7 +212,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(broker):
     producer.close()
 
 
-@pytest.mark.skipif(APACHE, reason="without ZooKeeper Kafka refuses listeners at run time")
+@pytest.mark.skipif(APACHE, reason="Kafka's list of listeners holds its controller's, too")
 @pytest.mark.needs("kafka-4.3.0")
 def test_kafka_configs_opens_a_tls_listener_and_closes_it_again(broker):
     late, plain = free_port(), broker.bootstrap

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -23,6 +25,9 @@ fn derivations_max() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, DERIVATIONS_MAX)
 }
+
+/// Before a record in the place of a password.
+const SEAL: &str = "{verifier}";
 
 /// Value of a `user:<name>` record: at least one of the two. A password set here gives both; a
 /// client of AlterUserScramCredentials makes one at a time.
@@ -57,6 +62,22 @@ impl UserRecord {
         } else {
             Err("a verifier has a wrong length or an absurd number of iterations".to_owned())
         }
+    }
+
+    /// In the place of a password, where that must not lie in clear.
+    pub fn sealed(&self) -> String {
+        format!("{SEAL}{}", STANDARD.encode(self.to_json()))
+    }
+
+    /// `None`: it is a password.
+    fn unsealed(text: &str) -> Option<Self> {
+        let json = STANDARD.decode(text.strip_prefix(SEAL)?).ok()?;
+        Self::from_json(&json).ok()
+    }
+
+    /// Costs milliseconds for a password.
+    pub fn of_password_or_seal(text: &str) -> Self {
+        Self::unsealed(text).unwrap_or_else(|| Self::derive(text))
     }
 
     /// Nobody could log in by it.
@@ -157,19 +178,29 @@ impl Users {
         self
     }
 
-    /// Adds the users that the configuration names. Costs milliseconds a user.
+    /// With the users that the configuration names. Costs milliseconds a user.
     #[must_use]
     pub fn with_configured(self, users: &[ConfigUser]) -> Self {
-        for user in users {
-            let derive = |hash| {
-                let (name, password) = (&user.name, user.password.expose());
-                Some(Verifier::configured(hash, &self.secret, name, password))
-            };
-            let (sha256, sha512) = (derive(Hash::Sha256), derive(Hash::Sha512));
-            let record = UserRecord { sha256, sha512 };
-            self.write().configured.insert(user.name.clone(), record);
-        }
+        self.set_configured(self.records_of(users));
         self
+    }
+
+    /// The records of configured users. Costs milliseconds a user: call it on a blocking thread.
+    pub fn records_of(&self, users: &[ConfigUser]) -> BTreeMap<String, UserRecord> {
+        let record = |user: &ConfigUser| {
+            let (name, password) = (&user.name, user.password.expose());
+            let derive = |hash| Some(Verifier::configured(hash, &self.secret, name, password));
+            UserRecord::unsealed(password).unwrap_or_else(|| UserRecord {
+                sha256: derive(Hash::Sha256),
+                sha512: derive(Hash::Sha512),
+            })
+        };
+        users.iter().map(|user| (user.name.clone(), record(user))).collect()
+    }
+
+    /// From now on these are the configured users.
+    pub fn set_configured(&self, records: BTreeMap<String, UserRecord>) {
+        self.write().configured = records;
     }
 
     /// Adds or replaces a stored user, whose record is durable already.

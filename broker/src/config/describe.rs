@@ -243,8 +243,11 @@ fn described(
         name: Cow::from(key.name),
         value: value.filter(|_| !key.sensitive()),
         source,
-        read_only: matches!(key.scope, keys::Scope::Broker | keys::Scope::Listener) && !key.dynamic
-            || key.scope == keys::Scope::Mechanism,
+        read_only: !key.dynamic
+            && matches!(
+                key.scope,
+                keys::Scope::Broker | keys::Scope::Listener | keys::Scope::Mechanism
+            ),
         sensitive: key.sensitive(),
         kind: kind_number(key.kind),
         synonyms,

@@ -89,11 +89,7 @@ fn check(overrides: &Overrides) -> Result<(), String> {
     let fixed: Vec<&str> = overrides
         .keys()
         .map(String::as_str)
-        .filter(|name| match keys::of_listener(name) {
-            // Users hold for all listeners, and a password would lie in the log as it is.
-            Some(key) => key.name == "sasl.jaas.config",
-            None => keys::find(name).is_some() && !keys::is_dynamic(name),
-        })
+        .filter(|name| keys::find(name).is_some() && !keys::is_dynamic(name))
         .collect();
     if !fixed.is_empty() {
         return Err(format!("Cannot update these configs dynamically: [{}]", fixed.join(", ")));

@@ -34,6 +34,15 @@ pub fn parse_entry(text: &str) -> Result<Jaas, String> {
     Ok(jaas)
 }
 
+/// A line that [`parse_entry`] reads as these users.
+pub fn line(users: &[(String, Secret)]) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let options = users.iter().map(|(name, password)| {
+        format!(" {}={}", quoted(&format!("user_{name}")), quoted(password.expose()))
+    });
+    format!("PlainLoginModule required{};", options.collect::<String>())
+}
+
 /// A JAAS file: `KafkaServer { … };` and other sections, of which only those for the server count
 /// (`KafkaServer` and `<listener>.KafkaServer`).
 pub fn parse_file(text: &str) -> Result<Jaas, String> {

@@ -19,6 +19,7 @@ pub mod principal_rules;
 pub mod properties;
 mod sample;
 pub mod topic;
+pub mod users;
 pub mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ use odradek_log::CompactionOptions;
 pub use principal_rules::PrincipalRules;
 pub use sample::sample_file;
 pub use topic::{CleanupPolicy, TimestampType, TopicCompression, TopicSettings};
+pub use users::ConfigUser;
 pub use values::{ConfigProblem, Sources};
 use values::{Reader, Values};
 
@@ -129,13 +131,6 @@ pub struct QuotaWindows {
     pub mutations: (i64, i64),
 }
 
-/// A user named in the configuration; holds for every listener with login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigUser {
-    pub name: String,
-    pub password: Secret,
-}
-
 /// Everything the broker is told. One value that never changes; see [`dynamic`] for how another one
 /// takes its place.
 #[derive(Debug, Clone)]
@@ -163,6 +158,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// To be said once at the start: what was accepted without effect, and why.
     pub notes: Vec<String>,
+    /// Of the JAAS file, which is read at the start only.
+    users_of_file: Vec<ConfigUser>,
     /// As written, without the dynamic levels.
     values: Values,
     levels: Levels,
@@ -268,12 +265,14 @@ fn resolve(reader: &Reader<'_>) -> Config {
         users: Vec::new(),
         warnings: Vec::new(),
         notes: notes(reader, without_effect),
+        users_of_file: Vec::new(),
         values: Values::default(),
         levels: Levels::default(),
         listeners,
     };
     config.warnings.extend(data_folder::slip(&config.log_dir, cfg!(windows)));
-    config.users = users(reader, &mut config.warnings);
+    config.users_of_file = users::of_file(reader, &mut config.warnings);
+    config.users = users::resolve(reader, &config.users_of_file, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
     warn_about_visible_secrets(reader, &mut config);
     config
@@ -297,6 +296,8 @@ fn resolve_dynamic(reader: &Reader<'_>, config: &mut Config) {
     config.compaction = compaction(reader);
     config.durability = durability(reader);
     config.listeners = listeners::resolve(reader).0;
+    // What is warned of was said at the start, or refused when it was set.
+    config.users = users::resolve(reader, &config.users_of_file, &mut Vec::new());
 }
 
 fn node_id(reader: &Reader<'_>) -> i32 {
@@ -382,56 +383,6 @@ fn limits(reader: &Reader<'_>) -> ConnectionLimits {
             reader.number("connection.failed.authentication.delay.ms"),
         ),
     }
-}
-
-/// Users of every JAAS line, and of the JAAS file.
-fn users(reader: &Reader<'_>, warnings: &mut Vec<String>) -> Vec<ConfigUser> {
-    const KEY: &str = "sasl.jaas.config";
-    let mut users: BTreeMap<String, Secret> = BTreeMap::new();
-    let mut take = |source: &str, origin, parsed: Result<jaas::Jaas, String>| {
-        let jaas = match parsed {
-            Ok(jaas) => jaas,
-            Err(what) => {
-                let fix = "write it as … required user_NAME=\"PASSWORD\" ;";
-                return reader.problem(origin, source, what, fix);
-            }
-        };
-        if jaas.only_own_login {
-            warnings.push(format!(
-                "{source} names no users: username= and password= are a broker's own login, which \
-                 is not needed here. To let NAME log in, add user_NAME=\"PASSWORD\""
-            ));
-        }
-        for (name, password) in jaas.users {
-            let before = users.insert(name.clone(), password.clone());
-            if name.is_empty() || password.expose().is_empty() {
-                reader.problem(origin, source, "a user without name or password", "fill it in");
-            } else if before.is_some_and(|before| before != password) {
-                let what = format!("the user {name} has two passwords");
-                reader.problem(origin, source, what, "users hold for all listeners: keep one");
-            }
-        }
-    };
-    let _ = reader.written(KEY);
-    for (key, entry) in &reader.values.entries {
-        let is_line = key == KEY || (key.starts_with("listener.name.") && key.ends_with(KEY));
-        if is_line && !entry.value.is_empty() {
-            take(key, Some(&entry.origin), jaas::parse_entry(&entry.value));
-        }
-    }
-    let file = reader.written("odradek.jaas.file").or(reader.values.jaas_file.clone());
-    if let Some(file) = file {
-        let origin = reader.origin("odradek.jaas.file");
-        match values::read_text(Path::new(&file)) {
-            Ok(text) => take(&file, origin, jaas::parse_file(&text)),
-            Err(problem) => {
-                let fix = "check the path: it is from odradek.jaas.file, or from KAFKA_OPTS \
-                           (-Djava.security.auth.login.config=)";
-                reader.problem(origin, &file, problem.what, fix);
-            }
-        }
-    }
-    users.into_iter().map(|(name, password)| ConfigUser { name, password }).collect()
 }
 
 /// Java classes cannot be loaded, so only Kafka's own names are taken, of whichever version.

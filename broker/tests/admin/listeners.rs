@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::{MetadataRequest, SaslHandshakeRequest};
+use kafka_protocol::messages::{MetadataRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,6 +14,7 @@ use super::configs::{BROKER, DELETE, DYNAMIC_BROKER, SET, value};
 use super::*;
 
 const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+const SASL_AUTHENTICATION_FAILED: i16 = 58;
 
 /// As `Node` configures it, and as it stays in every change.
 const FIRST: &str = "PLAINTEXT://127.0.0.1:0";
@@ -95,13 +96,13 @@ async fn what_kafka_does_not_change_is_refused_in_its_words() {
     let security = "These security configs can be dynamically updated only per-listener using the \
                     listener prefix";
     let level = "Cannot update these configs at default cluster level, broker id must be specified";
-    let fixed = "Cannot update these configs dynamically";
     for (broker, key, new, why) in [
         ("1", "ssl.keystore.location", "/x.pem", security),
         ("", "listeners", FIRST, level),
         ("", "listener.name.plaintext.ssl.client.auth", "none", level),
-        ("1", "sasl.jaas.config", "x required user_a=\"b\";", fixed),
-        ("1", "listener.name.plaintext.plain.sasl.jaas.config", "x", fixed),
+        ("", "sasl.jaas.config", "x required user_a=\"b\";", level),
+        ("1", "listener.name.plaintext.plain.sasl.jaas.config", "x", "a login module is written"),
+        ("1", "sasl.jaas.config", "x required username=\"a\";", "names no users"),
         ("1", "listener.name.nowhere.ssl.client.auth", "none", "no listener named nowhere"),
         ("1", "listeners", "", "none is left"),
         ("1", "listeners", "C://127.0.0.1:0", "No security protocol defined for listener C"),
@@ -137,6 +138,50 @@ async fn new_connections_are_offered_the_mechanisms_that_hold_now() {
     let offered = wire.node.connect_to(1).await.call(&plain, 1).await;
     assert_eq!(offered.error_code, UNSUPPORTED_SASL_MECHANISM);
     assert_eq!(offered.mechanisms, [text("SCRAM-SHA-512")]);
+}
+
+/// What comes of a login by PLAIN to the second listener.
+async fn login(node: &node::Node, user: &str, password: &str) -> i16 {
+    let mut connection = node.connect_to(1).await;
+    let plain = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+    assert_eq!(connection.call(&plain, 1).await.error_code, NONE);
+    let token = format!("\0{user}\0{password}").into_bytes();
+    let authenticate = SaslAuthenticateRequest::default().with_auth_bytes(token.into());
+    connection.call(&authenticate, 2).await.error_code
+}
+
+#[tokio::test]
+async fn users_of_a_jaas_line_log_in_at_once_and_their_passwords_are_nowhere() {
+    let mut wire = Wire::new().await;
+    assert_eq!(wire.listeners(&format!("{FIRST},LOGIN://127.0.0.1:0")).await, (NONE, None));
+    const KEY: &str = "listener.name.login.plain.sasl.jaas.config";
+    let line = |password: &str| format!("X required user_alice=\"{password}\";");
+    assert_eq!(login(&wire.node, "alice", "first-secret").await, SASL_AUTHENTICATION_FAILED);
+    assert_eq!(wire.set(BROKER, "1", KEY, &line("first-secret")).await, (NONE, None));
+    assert_eq!(login(&wire.node, "alice", "first-secret").await, NONE);
+    let rows = wire.describe(BROKER, "1", Some(&[KEY])).await;
+    assert!(rows[0].is_sensitive && rows[0].value.is_none() && !rows[0].read_only);
+
+    assert_eq!(wire.set(BROKER, "1", KEY, &line("second-secret")).await, (NONE, None));
+    let mut wire = wire.restarted().await;
+    assert_eq!(login(&wire.node, "alice", "second-secret").await, NONE);
+    assert_eq!(login(&wire.node, "alice", "first-secret").await, SASL_AUTHENTICATION_FAILED);
+    assert_eq!(wire.alter(BROKER, "1", &[(KEY, DELETE, None)]).await, (NONE, None));
+    assert_eq!(login(&wire.node, "alice", "second-secret").await, SASL_AUTHENTICATION_FAILED);
+    for file in files(wire.node.dir.path()) {
+        let bytes = std::fs::read(&file).unwrap();
+        let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+        assert!(!holds(b"first-secret") && !holds(b"second-secret"), "{}", file.display());
+    }
+}
+
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all
 }
 
 /// A certificate that is its own authority, and its key.

@@ -87,9 +87,11 @@ const LOGIN: &[Key] = &[
     .scope(Scope::Mechanism)
     .long(
         "Also with Kafka's prefix listener.name.NAME.plain. — the class is not looked at. \
-               Users hold for all listeners. Better: `odradek user add NAME`, which keeps no \
-               password in a file and needs no restart.",
-    ),
+               Users hold for all listeners. What is set while the broker runs wins over the \
+               file, and is kept as verifiers. Better: `odradek user add NAME`, which keeps no \
+               password in a file.",
+    )
+    .dynamic(),
     Key::new(
         "connections.max.reauth.ms",
         Kind::Long { min: 0, max: LONG },
