@@ -54,7 +54,10 @@ impl Ledger {
 
     fn add(&mut self, address: IpAddr, bytes: usize) {
         self.all += bytes;
-        *self.by_address.entry(address).or_insert(0) += bytes;
+        // Nothing held is no entry: it would never be taken out.
+        if bytes > 0 {
+            *self.by_address.entry(address).or_insert(0) += bytes;
+        }
     }
 
     fn give_back(&mut self, address: IpAddr, bytes: usize) {
@@ -198,6 +201,9 @@ impl Held {
 
     /// Holds exactly so many, which exist already.
     pub fn count(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
         let less = bytes < self.bytes;
         {
             let mut ledger = lock(&self.budget.ledger);

@@ -40,7 +40,8 @@ const FIRST_READ_BYTES: usize = 4096;
 const SNIFF_BYTES: usize = 8;
 
 /// Evidence of a stranger that was told to go.
-pub(crate) const MADE_WAY: &str = "it had said nothing yet and made way for another connection";
+pub(crate) const MADE_WAY: &str =
+    "it had not logged in or asked anything yet, and made way for another connection";
 
 /// How many connections there may be, in all and from one address.
 ///
@@ -351,7 +352,8 @@ where
                 self.broker.inner.diary.note(*peer, &listener.name, diagnosis, &evidence);
             }
         }
-        let _ = self.writer.shutdown().await;
+        // TLS says goodbye, which a client that takes nothing would never let end.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.writer.shutdown()).await;
     }
 }
 
@@ -410,7 +412,15 @@ async fn write<W: AsyncWrite + Unpin>(
             }
         }
     }
-    writer.flush().await?;
+    // TLS may still have bytes that the socket has not taken.
+    let mut flushing = std::pin::pin!(writer.flush());
+    match futures::poll!(&mut flushing) {
+        std::task::Poll::Ready(flushed) => flushed?,
+        std::task::Poll::Pending => {
+            let stall_max = limits::WRITE_STALL_MAX;
+            unstuck(flushing, stall_max, replies, address, &mut progress).await??;
+        }
+    }
     Ok(())
 }
 
@@ -441,7 +451,7 @@ async fn unstuck<T>(
 /// Cuts frames from the bytes of a socket. Safe to cancel between any two of its waits.
 ///
 /// Bytes take their place in the budget before they are read, a step at a time, so a peer that
-/// announces much and sends little holds little; a frame no larger than a first read holds none
+/// announces much and sends little holds little; a frame of at most `SMALL_FRAME_BYTES` holds none
 /// until it is complete. When the budget is used up by frames that are all unfinished, one
 /// connection at a time may finish its frame beyond it (`express`); so some frame always gets done.
 struct Reader<R> {
@@ -513,16 +523,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Room { budget, arriving, express: None }
         });
         let next = (self.buffer.len() + limits::READ_STEP_BYTES).min(whole_bytes);
-        // What could never have its place goes express from the start. Nobody does before a login.
+        // What would seldom have its place goes express from the start. Nobody does before a login.
         let is_too_large = !is_stranger && whole_bytes > room.budget.bytes_max() / 2;
         while room.express.is_none() {
             let missing = next.saturating_sub(room.arriving.bytes());
+            // What is too large finds no room, but presses who moves nothing.
+            let wanted = if is_too_large { usize::MAX } else { missing };
             if !is_too_large && room.arriving.grow(missing) {
                 break;
             }
             let express = express_frame.clone().acquire_owned();
             tokio::select! {
-                () = room.budget.room_for(address, missing), if !is_too_large => {}
+                () = room.budget.room_for(address, wanted) => {}
                 turn = express, if !is_stranger => {
                     room.express = Some(turn.map_err(|_| End::Stopping)?);
                     room.arriving.count(0);

@@ -3,7 +3,6 @@
 //! decides nothing; it returns in plain types what a target can hold against the input.
 
 use bytes::Bytes;
-use kafka_protocol::messages::ApiKey;
 use odradek_protocol::{frame::RequestHeader, guard};
 
 use crate::dispatch::{APIS, Api};
@@ -46,11 +45,6 @@ pub fn request(frame: &Bytes) -> Option<Result<Request, String>> {
         left_bytes: recoded.left_bytes,
         encoded: recoded.encoded,
     }))
-}
-
-/// ApiVersions is answered whatever its version.
-pub fn is_answered_in_any_version(api_key: i16) -> bool {
-    api_key == ApiKey::ApiVersions as i16
 }
 
 /// What a member of a classic consumer group says: the topics it wants. `None`: unreadable.

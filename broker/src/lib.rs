@@ -54,3 +54,4 @@ pub use broker::{BoundListener, Broker, StartError};
 pub use compatibility::page as compatibility_page;
 pub use metrics::Traffic;
 pub use password_check::{Asking, Checked};
+pub use turns::spare_cores;

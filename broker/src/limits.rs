@@ -116,8 +116,8 @@ pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The parts of `odradek.memory.max.bytes`, in 64ths. Of the rest the tail cache has 8, groups on
 /// their way to the segments 4, and the program itself, sled and the groups what is left. On top
-/// come at most: one request that is larger than its part, what a policy unpacks on each core, and
-/// one batch that was unpacked for a reader.
+/// come at most: one request that is larger than its part, what a policy unpacks on each core, and,
+/// for each spare core, what one read unpacks: 8 MiB and its last batch.
 fn part(config: &Config, in_64ths: u64) -> usize {
     let bytes = (config.memory_bytes_max / 64).saturating_mul(in_64ths);
     usize::try_from(bytes.clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)

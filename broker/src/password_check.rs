@@ -4,6 +4,7 @@
 //! few derivations at a time, an entry in the diary for whoever fails.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::auth::Attempt;
 use crate::broker::Broker;
@@ -68,11 +69,23 @@ impl Broker {
         let none = self.core().users.is_empty();
         let id = if none { diagnose::NO_USERS } else { diagnose::WRONG_PASSWORD };
         diary.note(peer, listener, id, &format!("a password for the user {user:?} was refused"));
-        let more = attempt.failed();
+        self.answer_late(attempt, peer, listener, true).await;
+        Checked::Wrong
+    }
+
+    /// Ends a login that failed; only a wrong name or password counts as a guess.
+    pub(crate) async fn answer_late(
+        &self,
+        attempt: Attempt,
+        peer: SocketAddr,
+        listener: &str,
+        is_guess: bool,
+    ) {
+        let more = if is_guess { attempt.failed() } else { Duration::ZERO };
         if more == limits::LOGIN_DELAY_MAX {
-            diary.note(peer, listener, diagnose::LOGINS_SLOWED, &diagnose::slowed_by(more));
+            let evidence = diagnose::slowed_by(more);
+            self.inner.diary.note(peer, listener, diagnose::LOGINS_SLOWED, &evidence);
         }
         attempt.answer_after(self.config().limits.failed_login_delay + more).await;
-        Checked::Wrong
     }
 }

@@ -81,8 +81,7 @@ pub(crate) struct Session {
     pub login: Mutex<Login>,
     /// Nothing more is read before this moment: a quota was used up.
     pub muted_until: Mutex<Option<Instant>>,
-    /// It has sent more than what a client finds its way by; counted only where
-    /// `diagnose::reach` watches.
+    /// It has sent more than what a client finds its way by (`diagnose::reach`).
     pub works: AtomicBool,
     /// From ApiVersions 3 on: name and version of the client library.
     pub software: Mutex<Option<(String, String)>>,

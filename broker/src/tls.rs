@@ -104,15 +104,12 @@ fn client_roots(settings: &TlsSettings) -> Result<Option<RootCertStore>, String>
 
 /// The text, and how to speak of the place where it stands.
 fn text(pem: &Pem, key: &str) -> Result<(Vec<u8>, String), String> {
-    match pem {
-        Pem::File(path) => {
-            let place = path.display().to_string();
-            let read = std::fs::read(path);
-            let bytes = read.map_err(|error| format!("{place} cannot be read: {error}"))?;
-            Ok((bytes, place))
-        }
-        Pem::Inline(secret) => Ok((secret.expose().as_bytes().to_vec(), key.to_owned())),
-    }
+    let place = match pem {
+        Pem::File(path) => path.display().to_string(),
+        Pem::Inline(_) => key.to_owned(),
+    };
+    let bytes = pem.read().map_err(|error| format!("{place} cannot be read: {error}"))?;
+    Ok((bytes, place))
 }
 
 pub(crate) fn certificates(

@@ -70,6 +70,10 @@ impl Turns {
 
     fn add(&self, address: IpAddr, work: Duration, now: Instant) {
         let mut usage = lock(&self.usage);
+        // Before it takes more memory, those that have gone make room.
+        if usage.len() == usage.capacity() && !usage.contains_key(&address) {
+            usage.retain(|_, usage| now.duration_since(usage.window_began) < THERE);
+        }
         let fresh = || Usage { window_began: now, work: Duration::ZERO, is_busy: false };
         let usage = usage.entry(address).or_insert_with(fresh);
         let age = now.duration_since(usage.window_began);
@@ -84,7 +88,7 @@ impl Turns {
 }
 
 /// One core is left to everybody else.
-pub(crate) fn spare_cores() -> usize {
+pub fn spare_cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     cores.saturating_sub(1).max(1)
 }

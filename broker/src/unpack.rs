@@ -6,6 +6,7 @@
 //! the batch that made it large.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,13 +56,9 @@ pub(crate) async fn records(
     if !is_internal {
         room(&budget, host, deadline).await?;
     }
+    let count = |batch: Bytes| if packed(&batch) { batch } else { counted(&budget, host, batch) };
+    let batches: Vec<Bytes> = batches.into_iter().map(count).collect();
     if !is_packed {
-        let counted = |payload: Bytes| {
-            let mut held = budget.hold(host);
-            held.count(payload.len());
-            Bytes::from_owner(Kept { payload, _held: held })
-        };
-        let batches: Vec<Bytes> = batches.into_iter().map(counted).collect();
         return unpack(&batches, offset, limits::UNPACKED_BATCH_BYTES_MAX, &mut Bytes::from);
     }
     let batch_bytes_max = match is_internal {
@@ -80,11 +77,7 @@ pub(crate) async fn records(
     };
     let work = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        unpack(&batches, offset, batch_bytes_max, &mut |payload| {
-            let mut held = budget.hold(host);
-            held.count(payload.len());
-            Bytes::from_owner(Kept { payload, _held: held })
-        })
+        unpack(&batches, offset, batch_bytes_max, &mut |payload| counted(&budget, host, payload))
     });
     work.await.map_err(|error| ClientError::Unavailable(format!("unpacking ended: {error}")))?
 }
@@ -129,6 +122,16 @@ fn unpack(
     Ok(unpacked)
 }
 
+/// Bytes that count for this address until the last slice of them is dropped.
+fn counted<T>(budget: &Arc<Budget>, host: IpAddr, payload: T) -> Bytes
+where
+    T: AsRef<[u8]> + Send + 'static,
+{
+    let mut held = budget.hold(host);
+    held.count(payload.as_ref().len());
+    Bytes::from_owner(Kept { payload, _held: held })
+}
+
 /// Bytes, and their place in the budget.
 struct Kept<T> {
     payload: T,
@@ -157,11 +160,8 @@ mod tests {
     fn a_read_stops_after_the_batch_that_made_it_large_and_its_bytes_count_until_dropped() {
         let batches = [batch(0, 100), batch(1, READ_BYTES_MAX), batch(2, 100)];
         let budget = Budget::new(1 << 30);
-        let mut keep = |payload: Vec<u8>| {
-            let mut held = budget.hold(std::net::Ipv4Addr::LOCALHOST.into());
-            held.count(payload.len());
-            Bytes::from_owner(Kept { payload, _held: held })
-        };
+        let localhost = std::net::Ipv4Addr::LOCALHOST.into();
+        let mut keep = |payload: Vec<u8>| counted(&budget, localhost, payload);
         let mut first = unpack(&batches, 0, 1 << 30, &mut keep).unwrap();
         let offsets: Vec<i64> = first.records.iter().map(|record| record.offset).collect();
         assert_eq!((offsets, first.stopped_at), (vec![0, 1], Some(2)));

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use odradek_broker::budget::{Budget, Held};
 use odradek_broker::client::ClientError;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::problem::Problem;
@@ -18,7 +19,8 @@ use crate::operations::Failure;
 
 /// A request body is held in memory while it is taken apart.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// All bodies together: three of the largest, two of them from one address.
+/// All bodies together: three of the largest, two of them from one address. One more may come on
+/// top.
 const BODIES_BYTES_MAX: usize = 3 * BODY_BYTES_MAX;
 /// A record takes a few hundred bytes with its answer, though it may be two on the wire.
 pub const RECORDS_MAX: usize = 100_000;
@@ -88,12 +90,18 @@ impl AsRef<[u8]> for Piece {
 pub struct Limits {
     /// In bytes, taken as they arrive.
     bodies: Arc<Budget>,
+    /// One body at a time may end beyond it, when all wait for each other.
+    express: Semaphore,
     readers: Arc<Budget>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bodies: Budget::new(BODIES_BYTES_MAX), readers: Budget::new(READERS_MAX) }
+        Self {
+            bodies: Budget::new(BODIES_BYTES_MAX),
+            express: Semaphore::new(1),
+            readers: Budget::new(READERS_MAX),
+        }
     }
 }
 
@@ -126,16 +134,18 @@ impl Limits {
             let detail = format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs());
             Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
         })?;
-        work(read?).await
+        let (whole, _express) = read?;
+        work(whole).await
     }
 
-    async fn whole(
-        &self,
+    async fn whole<'a>(
+        &'a self,
         address: IpAddr,
         mut body: Body,
         held: &mut Held,
-    ) -> Result<Bytes, Problem> {
+    ) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Problem> {
         let mut whole = BytesMut::new();
+        let mut express = None;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 Problem::bad_request(format!("the body did not arrive whole: {error}"))
@@ -144,13 +154,21 @@ impl Limits {
             if whole.len() + data.len() > BODY_BYTES_MAX {
                 return Err(too_large());
             }
-            grow(&self.bodies, address, held, data.len()).await.ok_or_else(|| {
-                let detail = "too much is being written at once";
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("try again in a while")
-            })?;
+            if express.is_none() {
+                tokio::select! {
+                    biased;
+                    grown = grow(&self.bodies, address, held, data.len()) => {
+                        grown.ok_or_else(too_much)?;
+                    }
+                    Ok(turn) = self.express.acquire(), if !whole.is_empty() => {
+                        held.count(0);
+                        express = Some(turn);
+                    }
+                }
+            }
             whole.extend_from_slice(&data);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), express))
     }
 }
 
@@ -162,6 +180,11 @@ async fn grow(budget: &Budget, address: IpAddr, held: &mut Held, bytes: usize) -
         }
     };
     timeout(WAIT_MAX, growing).await.ok()
+}
+
+fn too_much() -> Problem {
+    let detail = "too much is being written at once";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("try again in a while")
 }
 
 fn too_large() -> Problem {

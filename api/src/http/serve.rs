@@ -14,6 +14,8 @@ use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use odradek_broker::budget::neighbourhood;
+use odradek_broker::spare_cores;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -39,9 +41,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Threads of its own, of which there are fewer than cores: what they make of records for readers
 /// takes long, and Kafka's clients should not have to wait for it.
 pub fn runtime() -> std::io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.saturating_sub(1).max(1))
+        .worker_threads(spare_cores())
         .thread_name("odradek-http")
         .enable_all()
         .build()
@@ -58,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((socket, peer, permit)) = accepted else { continue };
-        let Some(place) = crowd.place(peer.ip()) else {
+        let Some(place) = crowd.place(neighbourhood(peer.ip())) else {
             tracing::debug!(%peer, "an HTTP connection was turned away: its address has too many");
             continue;
         };

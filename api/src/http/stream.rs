@@ -157,17 +157,26 @@ impl Feed {
             next = self.follow.next(HEARTBEAT) => next,
         };
         let mut piece = Piece::new(self.address);
-        match next {
-            Ok(Some(followed)) => self.records(&mut piece, followed).await?,
+        let made = match next {
+            Ok(Some(followed)) => self.records(&mut piece, followed).await,
             Ok(None) if self.events => {
                 piece.bytes = format!(": quiet\nid: {}\n\n", self.follow.cursor()).into_bytes();
+                Ok(())
             }
-            Ok(None) => piece.bytes.push(b'\n'),
+            Ok(None) => {
+                piece.bytes.push(b'\n');
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
+        match made {
+            Ok(()) => {}
             // A client that comes back with its cursor gets the same as a proper answer.
             Err(failure) if self.events => {
                 self.stage = Stage::Ended;
                 let problem = Problem::from(failure).to_json();
-                piece.bytes = format!("event: problem\ndata: {problem}\n\n").into_bytes();
+                let last = format!("event: problem\ndata: {problem}\n\n");
+                piece.bytes.extend_from_slice(last.as_bytes());
             }
             Err(failure) => return Err(failure),
         }

@@ -16,13 +16,15 @@
 //!    household or one rented machine has.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::neighbourhood;
 use crate::limits;
+use crate::partition::lock;
 
 /// The failures and turns of all addresses.
 #[derive(Debug, Default)]
@@ -71,7 +73,7 @@ impl Brake {
     }
 
     async fn attempt_within(self: &Arc<Self>, time: Duration, address: IpAddr) -> Option<Attempt> {
-        let origin = origin(address);
+        let origin = neighbourhood(address);
         let turn = self.turns(origin, Instant::now()).acquire_owned();
         let turn = tokio::time::timeout(time, turn).await.ok()?.ok()?;
         let began = tokio::time::Instant::now();
@@ -79,23 +81,19 @@ impl Brake {
     }
 
     fn turns(&self, origin: IpAddr, now: Instant) -> Arc<Semaphore> {
-        let mut origins = self.lock();
+        let mut origins = lock(&self.origins);
         make_room(&mut origins, origin, now);
         origins.entry(origin).or_insert_with(|| Record::new(now)).turns.clone()
     }
 
     /// Counts a failure; the delay that it costs on top of the configured one.
     fn failed(&self, origin: IpAddr, now: Instant) -> Duration {
-        let mut origins = self.lock();
+        let mut origins = lock(&self.origins);
         make_room(&mut origins, origin, now);
         let record = origins.entry(origin).or_insert_with(|| Record::new(now));
         record.failures = (record.failures_now(now) + 1).min(limits::LOGIN_FAILURES_COUNTED_MAX);
         record.last = now;
         delay(record.failures)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Record>> {
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,16 +120,6 @@ fn delay(failures: u32) -> Duration {
         Some(above) => {
             let doubled = limits::LOGIN_DELAY_STEP.saturating_mul(1 << (above - 1).min(16));
             doubled.min(limits::LOGIN_DELAY_MAX)
-        }
-    }
-}
-
-fn origin(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
         }
     }
 }
@@ -187,14 +175,6 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_ipv6_counts_by_its_network_and_a_mapped_one_as_ipv4() {
-        let parse = |text: &str| origin(text.parse().unwrap());
-        assert_eq!(parse("2001:db8:1:2:3:4:5:6"), parse("2001:db8:1:2::1"));
-        assert_ne!(parse("2001:db8:1:2::1"), parse("2001:db8:1:3::1"));
-        assert_eq!(parse("::ffff:192.0.2.1"), v4(1));
-    }
-
-    #[test]
     fn many_addresses_do_not_make_the_table_grow_and_the_latest_are_kept() {
         let brake = Brake::default();
         let now = Instant::now();
@@ -202,7 +182,7 @@ mod tests {
             let at = now + Duration::from_millis(number.into());
             brake.failed(IpAddr::from(number.to_be_bytes()), at);
         }
-        let origins = brake.lock();
+        let origins = lock(&brake.origins);
         assert_eq!(origins.len(), limits::LOGIN_ORIGINS_MAX);
         assert!(origins.contains_key(&IpAddr::from(9_999_u32.to_be_bytes())));
     }

@@ -53,6 +53,16 @@ pub enum Pem {
     Inline(Secret),
 }
 
+impl Pem {
+    /// The text itself, or that of the file.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::File(path) => std::fs::read(path),
+            Self::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
     None,
@@ -96,10 +106,7 @@ pub struct Listener {
 impl Listener {
     /// Only programs on this machine can reach it.
     pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
+        is_loopback(&self.host)
     }
 
     /// How long a login by this mechanism lasts; `None`: as long as its connection.
@@ -113,6 +120,13 @@ impl Listener {
         let certificate =
             self.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Required);
         !self.protocol.sasl() && !certificate && !self.is_loopback()
+    }
+}
+
+pub(super) fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -114,8 +114,9 @@ pub const CATALOGUE: &[Diagnosis] = &[
                         authority that signed this broker's certificate.",
         how_to_fix: "Give the client the certificate of that authority: ssl.ca.location in \
                      librdkafka, ssl_cafile in kafka-python, ssl.truststore.type=PEM and \
-                     ssl.truststore.location in Java. After `odradek tls init` was run anew, \
-                     clients need the new ca.pem.",
+                     ssl.truststore.location in Java. If `odradek tls init` made a new \
+                     authority (in another folder, or after ca.pem was moved away), clients need \
+                     the new ca.pem.",
     },
     Diagnosis {
         id: TLS_CERTIFICATE_REFUSED,
@@ -214,8 +215,9 @@ pub const CATALOGUE: &[Diagnosis] = &[
         id: LOGINS_SLOWED,
         title: "Many failed logins from one address",
         what_happened: "Logins from this address have failed so often that each further failure is \
-                        answered seconds late. A right password is answered at once, also from \
-                        there. The delay is forgotten within minutes.",
+                        answered seconds late. A right password is not slowed; but while failures \
+                        hold all turns of the address, it may wait for one, or be sent away after \
+                        30 seconds. The delay is forgotten within minutes.",
         how_to_fix: "Find the program there that tries again and again with a wrong user or \
                      password; the entries about wrong passwords name the users. If nobody there \
                      should log in, somebody is guessing: close the port in firewall or router.",

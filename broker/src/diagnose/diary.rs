@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
 use super::{catalogue, kept};
 use crate::clock::now_ms;
+use crate::partition::lock;
 
 /// Enough for a day of mistakes; about 200 KiB.
 const ENTRIES_MAX: usize = 300;
@@ -56,16 +57,16 @@ impl Diary {
     /// Takes up what an earlier process kept in this folder.
     pub(crate) fn restore(&self, folder: &Path) {
         let found = kept::read(folder);
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = lock(&self.pages);
         pages.entries.extend(found);
         pages.entries.truncate(ENTRIES_MAX);
     }
 
     /// Writes what changed since the last time, if anything did. Blocks on the disk.
     pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = lock(&self.saved);
         let (changes, entries) = {
-            let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            let pages = lock(&self.pages);
             (pages.changes, pages.entries.iter().cloned().collect::<Vec<_>>())
         };
         if changes == *saved {
@@ -110,7 +111,7 @@ impl Diary {
         diagnosis: &'static str,
         evidence: &str,
     ) -> u64 {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = lock(&self.pages);
         *pages.counts.entry(diagnosis).or_default() += 1;
         pages.changes += 1;
         let alike = |entry: &Entry| {
@@ -148,14 +149,14 @@ impl Diary {
 
     /// Newest first.
     pub fn entries(&self) -> Vec<Entry> {
-        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = lock(&self.pages);
         pages.entries.iter().cloned().collect()
     }
 
     /// How often each diagnosis was made since the start; those of the catalogue that never were
     /// stand there with 0, so that a metric exists before its first event.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = lock(&self.pages);
         let of = |id: &'static str| (id, pages.counts.get(id).copied().unwrap_or_default());
         catalogue::CATALOGUE.iter().map(|diagnosis| of(diagnosis.id)).collect()
     }

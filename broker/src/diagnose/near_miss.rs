@@ -9,8 +9,10 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::partition::lock;
 
 /// Names remembered as looked at; then it begins anew.
 const SEEN_MAX: usize = 2_048;
@@ -45,7 +47,7 @@ impl Looks {
             return false;
         }
         let key = self.hasher.hash_one((peer.to_canonical(), name));
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.seen.contains(&key) {
             return false;
         }

@@ -95,7 +95,7 @@ impl Reach {
         asked: Asked,
         now_ms: i64,
     ) -> bool {
-        if asked == Asked::AllTopics || self.works(client) {
+        if asked == Asked::AllTopics || works(&self.working, client) {
             self.watched.remove(client);
             return false;
         }
@@ -133,7 +133,7 @@ impl Reach {
         for (client, watched) in &mut self.watched {
             let Some((peer, since_ms)) = watched.waiting else { continue };
             let due = now_ms - since_ms >= WAITING_MS;
-            if due && !self.working.values().any(|working| working.is_like(client)) {
+            if due && !works(&self.working, client) {
                 watched.waiting = None;
                 if watched.tell(now_ms) {
                     found.push((client.clone(), peer));
@@ -141,10 +141,6 @@ impl Reach {
             }
         }
         found
-    }
-
-    fn works(&self, client: &ClientKey) -> bool {
-        self.working.values().any(|working| working.is_like(client))
     }
 
     fn make_room(&mut self, wanted: &ClientKey) {
@@ -156,6 +152,10 @@ impl Reach {
             self.watched.remove(&oldest);
         }
     }
+}
+
+fn works(working: &HashMap<SocketAddr, ClientKey>, client: &ClientKey) -> bool {
+    working.values().any(|other| other.is_like(client))
 }
 
 impl Watched {

@@ -35,8 +35,9 @@ const FINDING_ITS_WAY: [ApiKey; 8] = [
 impl Session {
     /// Clients are told another address than the one that this connection reached.
     fn is_told_elsewhere(&self) -> bool {
-        let own = (self.local.ip().to_canonical().to_string(), self.local.port());
-        self.listener.advertised.as_ref().is_some_and(|advertised| *advertised != own)
+        self.listener.advertised.as_ref().is_some_and(|(host, port)| {
+            *port != self.local.port() || *host != self.local.ip().to_canonical().to_string()
+        })
     }
 
     fn client_key(&self, client_id: &str) -> ClientKey {
@@ -54,7 +55,7 @@ impl Context {
         let client = session.client_key(&self.client_id);
         let reaching = &self.broker.inner.reaching;
         if lock(reaching).asked(&client, session.peer, asked, now_ms()) {
-            tell(&self.broker, &client, session.peer);
+            tell(&self.broker, &client, session.peer, "asks again");
         }
     }
 }
@@ -62,7 +63,7 @@ impl Context {
 /// A request of this API came.
 pub(crate) fn came(broker: &Broker, session: &Session, api_key: i16, client_id: &str) {
     let is_work = !FINDING_ITS_WAY.iter().any(|api| *api as i16 == api_key);
-    if is_work && session.is_told_elsewhere() && !session.works.swap(true, Ordering::Relaxed) {
+    if is_work && !session.works.swap(true, Ordering::Relaxed) && session.is_told_elsewhere() {
         let client = session.client_key(client_id);
         lock(&broker.inner.reaching).worked(client, session.peer);
     }
@@ -84,19 +85,19 @@ pub(crate) async fn watch(broker: Broker) {
         }
         let found = lock(&broker.inner.reaching).waiting(now_ms());
         for (client, peer) in found {
-            tell(&broker, &client, peer);
+            tell(&broker, &client, peer, "waits");
         }
     }
 }
 
-fn tell(broker: &Broker, client: &ClientKey, peer: SocketAddr) {
+fn tell(broker: &Broker, client: &ClientKey, peer: SocketAddr, does: &str) {
     let config = broker.config();
     let listener = config.listeners.iter().find(|listener| listener.name == client.listener());
     let advertised = listener.and_then(|listener| listener.advertised.as_ref());
     let address = advertised.map(|(host, port)| format!("{host}:{port}")).unwrap_or_default();
     let evidence = format!(
-        "the client {:?} was told to connect to {address}, and asks again without ever having \
-         arrived by it",
+        "the client {:?} was told to connect to {address}, and {does} without ever having arrived \
+         by it",
         client.client_id()
     );
     broker.inner.diary.note(peer, client.listener(), ADVERTISED_NEVER_DIALLED, &evidence);

@@ -148,6 +148,9 @@ async fn wait_and_read(
         if complete || Instant::now() >= limit.deadline {
             return found;
         }
+        // What is not sent yet holds no memory while it waits for more.
+        drop(found);
+        held.count(0);
         // On time-out the loop comes back here once more and answers with what is there.
         let _ = tokio::time::timeout_at(limit.deadline, waiter.notified()).await;
     }
@@ -177,7 +180,6 @@ async fn read_all(
     limit: &Limit,
     held: &mut Held,
 ) -> Vec<PartitionReply> {
-    held.count(0);
     let mut found_bytes = 0;
     let mut left = limit.bytes_max.min(held.part());
     let mut nothing_yet = true;

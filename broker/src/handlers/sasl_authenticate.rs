@@ -16,20 +16,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::auth::{Attempt, Mechanism, SaslExchange, Step};
+use crate::auth::{Mechanism, SaslExchange, Step};
 use crate::broker::Broker;
 use crate::client::Principal;
 use crate::diagnose;
 use crate::dispatch::{Answer, Close};
 use crate::handlers::Context;
-use crate::limits;
 use crate::partition::lock;
 use crate::reply::Reply;
 use crate::session::{Identity, Login, Session};
@@ -92,7 +91,7 @@ async fn advance(context: &Context, message: Bytes) -> Result<Told, Close> {
     if let Some(why) = other_mechanism(context, exchange.mechanism()) {
         return Ok(refuse(context, exchange, why));
     }
-    let (exchange, step, attempt) = respond(context, exchange, message).await?;
+    let (exchange, step) = respond(context, exchange, message).await?;
     let mechanism = exchange.mechanism();
     match step {
         Step::Continue(bytes) => {
@@ -105,17 +104,8 @@ async fn advance(context: &Context, message: Bytes) -> Result<Told, Close> {
             Ok(lifetime_ms) => Ok(Ok((bytes.into(), lifetime_ms))),
             Err(why) => Ok(refuse(context, exchange, why)),
         },
-        Step::Failed { message, credentials, user } => {
+        Step::Failed { message, .. } => {
             end(context, exchange);
-            let whom = user.map_or(String::new(), |user| format!(" for the user {user:?}"));
-            let evidence = format!("{}{whom}: {message}", mechanism.name());
-            let id = match credentials {
-                false => diagnose::MALFORMED_LOGIN,
-                true if context.core.users.is_empty() => diagnose::NO_USERS,
-                true => diagnose::WRONG_PASSWORD,
-            };
-            context.odd(id, &evidence);
-            answer_late(context, attempt, credentials).await;
             Ok(Err((ResponseError::SaslAuthenticationFailed, message.into())))
         }
     }
@@ -173,42 +163,59 @@ fn settle(context: &Context, mechanism: Mechanism, user: &str) -> Result<i64, St
     Ok(i64::try_from(lifetime_ms).unwrap_or(i64::MAX))
 }
 
-/// Off the async threads, and in turn with other logins from the address: what comes back is held
-/// until the client is answered. The turn to derive goes along, so that a client that hangs up does
-/// not free it while its derivation still runs.
+/// Off the async threads, and in turn with other logins from the address; a failure comes back
+/// late.
 async fn respond(
     context: &Context,
     mut exchange: SaslExchange,
     message: Bytes,
-) -> Result<(SaslExchange, Step, Option<Attempt>), Close> {
+) -> Result<(SaslExchange, Step), Close> {
     let users = context.core.users.clone();
     if exchange.is_remembered(&users, &message) {
         let step = exchange.respond(&users, &message);
-        return Ok((exchange, step, None));
+        return Ok((exchange, step));
     }
     let attempt = context.broker.inner.logins.attempt(context.session.peer.ip()).await;
     let Some(attempt) = attempt else {
         context.odd(diagnose::LOGINS_SLOWED, diagnose::NO_TURN_TO_LOG_IN);
         return Err(Close::Diagnosed);
     };
-    let turn = users.turn().await;
-    let work = tokio::task::spawn_blocking(move || {
-        let step = exchange.respond(&users, &message);
-        drop(turn);
-        (exchange, step)
+    // As a task of its own, because a connection that hangs up or has to make way drops its work,
+    // and with it the turn that a failure has to keep.
+    let (broker, session) = (context.broker.clone(), context.session.clone());
+    let checking = tokio::spawn(async move {
+        let turn = users.turn().await;
+        let work = tokio::task::spawn_blocking(move || {
+            let step = exchange.respond(&users, &message);
+            drop(turn);
+            (exchange, step)
+        });
+        let (exchange, step) = work.await?;
+        if let Step::Failed { message, credentials, user } = &step {
+            note_failure(&broker, &session, &exchange, message, *credentials, user.as_deref());
+            let Session { peer, listener, .. } = &*session;
+            broker.answer_late(attempt, *peer, &listener.name, *credentials).await;
+        }
+        Ok::<_, tokio::task::JoinError>((exchange, step))
     });
-    match work.await {
-        Ok((exchange, step)) => Ok((exchange, step, Some(attempt))),
-        Err(error) => Err(Close::because(format!("the login could not be checked: {error}"))),
-    }
+    let failed = |error| Close::because(format!("the login could not be checked: {error}"));
+    checking.await.map_err(failed)?.map_err(failed)
 }
 
-/// Only a wrong name or password counts as a guess.
-async fn answer_late(context: &Context, attempt: Option<Attempt>, credentials: bool) {
-    let Some(attempt) = attempt else { return };
-    let more = if credentials { attempt.failed() } else { Duration::ZERO };
-    if more == limits::LOGIN_DELAY_MAX {
-        context.odd(diagnose::LOGINS_SLOWED, &diagnose::slowed_by(more));
-    }
-    attempt.answer_after(context.broker.config().limits.failed_login_delay + more).await;
+fn note_failure(
+    broker: &Broker,
+    session: &Session,
+    exchange: &SaslExchange,
+    message: &str,
+    credentials: bool,
+    user: Option<&str>,
+) {
+    let whom = user.map_or(String::new(), |user| format!(" for the user {user:?}"));
+    let evidence = format!("{}{whom}: {message}", exchange.mechanism().name());
+    let id = match credentials {
+        false => diagnose::MALFORMED_LOGIN,
+        true if broker.core().users.is_empty() => diagnose::NO_USERS,
+        true => diagnose::WRONG_PASSWORD,
+    };
+    broker.inner.diary.note(session.peer, &session.listener.name, id, &evidence);
 }

@@ -169,20 +169,26 @@ async fn each_further_wrong_password_is_answered_later_and_the_right_one_at_once
     assert_eq!(wrong.count, 7);
 }
 
-/// The failures hold every turn of the address for longer than this test may take.
-#[tokio::test]
-async fn failed_logins_that_wait_for_their_answers_do_not_keep_out_who_logged_in_before() {
-    let late = format!("{USERS}connection.failed.authentication.delay.ms=3600000\n");
-    let running = with_listener("SASL_PLAINTEXT", &late).await;
-    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
-    let mut waiting = Vec::new();
-    for _ in 0..20 {
+/// Wrong logins on connections of their own, none of them answered yet.
+async fn wrong_logins(running: &Node, count: usize) -> Vec<Connection> {
+    let mut waiting = Vec::with_capacity(count);
+    for _ in 0..count {
         let mut wire = running.connect().await;
         handshake(&mut wire, "PLAIN", 1).await;
         let token = Bytes::from_static(b"\0admin\0wrong");
         wire.send(&SaslAuthenticateRequest::default().with_auth_bytes(token), 2).await;
         waiting.push(wire);
     }
+    waiting
+}
+
+/// The failures hold every turn of the address for longer than this test may take.
+#[tokio::test]
+async fn failed_logins_that_wait_for_their_answers_do_not_keep_out_who_logged_in_before() {
+    let late = format!("{USERS}connection.failed.authentication.delay.ms=3600000\n");
+    let running = with_listener("SASL_PLAINTEXT", &late).await;
+    assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
+    let _waiting = wrong_logins(&running, 20).await;
     assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
 }
 
@@ -191,14 +197,7 @@ async fn failed_logins_that_wait_for_their_answers_do_not_keep_out_who_logged_in
 async fn a_few_failed_logins_do_not_keep_out_anybody() {
     let late = format!("{USERS}connection.failed.authentication.delay.ms=3600000\n");
     let running = with_listener("SASL_PLAINTEXT", &late).await;
-    let mut waiting = Vec::new();
-    for _ in 0..7 {
-        let mut wire = running.connect().await;
-        handshake(&mut wire, "PLAIN", 1).await;
-        let token = Bytes::from_static(b"\0admin\0wrong");
-        wire.send(&SaslAuthenticateRequest::default().with_auth_bytes(token), 2).await;
-        waiting.push(wire);
-    }
+    let _waiting = wrong_logins(&running, 7).await;
     assert_eq!(log_in(&running, b"\0admin\0password").await, 0);
 }
 
