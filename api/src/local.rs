@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::http::now_ms;
 use crate::operations::instant::rfc3339;
+use crate::operations::machine::host_and_port;
 use crate::operations::{Failure, Outcome};
 use crate::pipeline::Pipeline;
 use crate::process;
@@ -208,7 +209,7 @@ impl Services for Local {
         let config = self.broker.config();
         let advertised = config.listeners.iter().find_map(|l| l.advertised.as_ref());
         let bound = self.broker.listeners().first().map(|l| l.address.to_string());
-        let address = advertised.map(|(host, port)| format!("{host}:{port}")).or(bound);
+        let address = advertised.map(|(host, port)| host_and_port(host, *port)).or(bound);
         (config.node_id, address.unwrap_or_default())
     }
 
@@ -295,10 +296,6 @@ impl Services for Local {
 }
 
 /// With brackets around an IPv6 address.
-fn host_and_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 /// What is guarded is valid after every statement, so a panic elsewhere spoils nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,11 +9,8 @@ use odradek_broker::config::{Config, ConfigProblem, Further, Listener, Pem};
 use odradek_broker::file_modes;
 
 use super::{Complaint, ConfigArgs, Done};
-use crate::operations::certificate_facts;
+use crate::operations::certificate_facts::{self, EXPIRES_SOON_DAYS};
 use crate::pipeline;
-
-/// As `odradek doctor` has it.
-const EXPIRES_SOON_DAYS: i64 = 30;
 
 /// Check server.properties and pipeline.toml without starting
 #[derive(Args)]
@@ -87,11 +84,12 @@ fn further(config: &Config) -> Vec<ConfigProblem> {
 fn certificate_times(config: &Config, listener: &Listener, now: Timestamp) -> Further {
     let mut further = Further::default();
     let Some(tls) = &listener.tls else { return further };
-    let (text, key) = match &tls.chain {
-        Pem::File(path) => (std::fs::read(path).unwrap_or_default(), "ssl.keystore.location"),
-        Pem::Inline(text) => (text.expose().as_bytes().to_vec(), "ssl.keystore.certificate.chain"),
+    let key = match &tls.chain {
+        Pem::File(_) => "ssl.keystore.location",
+        Pem::Inline(_) => "ssl.keystore.certificate.chain",
     };
     // What cannot be read at all was told before.
+    let text = tls.chain.read().unwrap_or_default();
     for certificate in certificate_facts::read(&text).unwrap_or_default() {
         let at = |what: String| {
             let fix =

@@ -25,7 +25,7 @@ pub struct ClientConfig {
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// The server's name or address as the client knows it [default: from advertised.listeners,
-    /// the certificate, or this machine's addresses]
+    /// the listener's own address, the certificate, or this machine's addresses]
     #[arg(long, value_name = "NAME_OR_ADDRESS")]
     host: Option<String>,
     /// The user to log in as [default: the first of a JAAS line, else kafka]

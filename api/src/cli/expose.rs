@@ -13,6 +13,7 @@ use super::password::{PasswordArgs, VARIABLE};
 use super::tls::{absolute, complaint, day, say_files};
 use super::user::{Users, with_users};
 use super::{Complaint, Done};
+use crate::http::auth::is_loopback_host;
 use crate::operations::atomic_file::Draft;
 use crate::operations::certificates::{self, Issued, check_host};
 use crate::operations::expose::{self, LISTENER, MergeError, Merged};
@@ -110,6 +111,7 @@ impl Expose {
     }
 
     fn expose(&self, machine: &Machine) -> Result<Exposed, Complaint> {
+        let given = self.given_password()?;
         let sources = Sources::discover(self.config.clone(), Vec::new());
         refuse_environment(&sources)?;
         let file = sources.file.clone().unwrap_or_else(|| PathBuf::from("server.properties"));
@@ -122,12 +124,12 @@ impl Expose {
         let draft = expose::draft(&file, &merged.text).map_err(failed)?;
         let config = load(&sources, &draft, &file)?;
         let issued = certificates::server(&tls, &self.hosts, machine).map_err(complaint)?;
-        // Before there is a password that would then never be shown.
+        // What may fail comes before there is a password that would then never be shown.
         let profile = self.profile(&config, machine)?;
-        let (user, server) = self.add_user(config.clone())?;
-        let mut backup = None;
+        let backup =
+            if merged.is_changed() { expose::back_up(&file).map_err(failed)? } else { None };
+        let (user, server) = self.add_user(config.clone(), given)?;
         if merged.is_changed() {
-            backup = expose::back_up(&file).map_err(failed)?;
             draft.put_in_place().map_err(failed)?;
         }
         Ok(Exposed { file, merged, backup, issued, user, server, config, profile })
@@ -161,11 +163,15 @@ impl Expose {
         })
     }
 
-    fn add_user(&self, config: Config) -> Result<(UserState, ServerState), Complaint> {
-        let given = self.given_password()?;
+    fn add_user(
+        &self,
+        config: Config,
+        given: Option<String>,
+    ) -> Result<(UserState, ServerState), Complaint> {
         let name = &self.user;
         let configured = config.users.iter().any(|user| user.name == *name);
         with_users(config, async |users| {
+            let server = self.server_state(users).await?;
             let there = configured || users.list().await?.iter().any(|user| user.name == *name);
             let state = match (there, given) {
                 (true, None) => UserState::WasThere,
@@ -183,7 +189,7 @@ impl Expose {
                     UserState::Added(Some(password))
                 }
             };
-            Ok((state, self.server_state(users).await?))
+            Ok((state, server))
         })
     }
 
@@ -310,7 +316,7 @@ impl Expose {
         }
         match exposed.config.http_listen.as_deref() {
             None => say("There is no HTTP and no console (odradek.http.listen is empty)."),
-            Some(http) if is_loopback(http) => say(&format!(
+            Some(http) if is_loopback_host(http) => say(&format!(
                 "HTTP and the console stay on this machine, without a password: http://{http}/"
             )),
             Some(http) => say(&format!(
@@ -396,12 +402,6 @@ fn contradiction(
         text += &format!("  {key}={}\n", value.replace('\\', "\\\\"));
     }
     Complaint::wrong_input(text.trim_end())
-}
-
-fn is_loopback(listen: &str) -> bool {
-    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn say_configuration(exposed: &Exposed) {

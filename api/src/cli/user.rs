@@ -35,7 +35,8 @@ struct Target {
     /// Act on the running server at this address instead of the one of this configuration
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// With --server: whom to sign in as; the password is asked for
+    /// With --server: whom to sign in as; its password is taken from ODRADEK_PASSWORD, else
+    /// asked for (the new one then comes by --password-file)
     #[arg(long = "as", value_name = "NAME", requires = "server")]
     login: Option<String>,
 }

@@ -175,7 +175,8 @@ fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
         && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-fn is_loopback_host(host: &str) -> bool {
+/// Whether this host, with or without a port, is this machine as itself.
+pub fn is_loopback_host(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),

@@ -158,7 +158,11 @@ fn gathered(drafts: impl Iterator<Item = Draft>) -> Result<Vec<Draft>, Problem> 
     for draft in drafts {
         bytes += match &draft {
             Ok((_, record)) => {
-                [&record.key, &record.value].into_iter().flatten().map(Bytes::len).sum::<usize>()
+                let own = [&record.key, &record.value].into_iter().flatten().map(Bytes::len);
+                let headers = record.headers.iter().map(|header| {
+                    size_of_val(header) + header.0.len() + header.1.as_ref().map_or(0, Bytes::len)
+                });
+                own.chain(headers).sum::<usize>()
             }
             Err(why) => why.len(),
         };

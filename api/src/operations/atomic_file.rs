@@ -25,6 +25,12 @@ impl Draft {
         let path = target.with_file_name(format!(".{name}.{:016x}.new", rand::random::<u64>()));
         let mut file = options(readers).open(&path)?;
         let draft = Self { path, target: target.to_path_buf() };
+        // Root may replace the file of a server that runs as another user: it stays that user's.
+        #[cfg(unix)]
+        if let Ok(former) = fs::metadata(target) {
+            use std::os::unix::fs::{MetadataExt, fchown};
+            let _ = fchown(&file, Some(former.uid()), Some(former.gid()));
+        }
         file.write_all(contents)?;
         file.sync_all()?;
         Ok(draft)

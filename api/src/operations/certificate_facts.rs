@@ -8,6 +8,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
+/// The last month: time enough to renew by hand.
+pub const EXPIRES_SOON_DAYS: i64 = 30;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
     pub subject: String,
@@ -95,4 +98,19 @@ fn armoured(der: &[u8]) -> String {
         pem.push('\n');
     }
     pem + "-----END CERTIFICATE-----\n"
+}
+
+/// RFC 6125: a wildcard stands for one label, the first; names are compared without case.
+pub fn matches(name: &str, host: &str) -> bool {
+    if let (Ok(named), Ok(dialled)) = (name.parse::<IpAddr>(), host.parse::<IpAddr>()) {
+        return named == dialled;
+    }
+    if name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
+        return true;
+    }
+    let (Some(domain), Some((first, rest))) = (name.strip_prefix("*."), host.split_once('.'))
+    else {
+        return false;
+    };
+    !first.is_empty() && domain.eq_ignore_ascii_case(rest.trim_end_matches('.'))
 }

@@ -257,9 +257,12 @@ impl Authority {
         let folder = path.parent().unwrap_or(Path::new("."));
         let failed = |error| CertificateError::File { path: folder.to_path_buf(), error };
         fs::create_dir_all(folder).map_err(failed)?;
-        // The key first: a certificate without its key would stop every further try.
+        // Both or neither: one alone stops every further try.
         put(key_path, &key.serialize_pem(), Readers::Owner)?;
-        put(path, &pem, Readers::Everybody)?;
+        put(path, &pem, Readers::Everybody).inspect_err(|_| {
+            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(key_path);
+        })?;
         let key_pem = key.serialize_pem();
         let made = Self::from_files(path, pem.as_bytes(), key_path, key_pem.as_bytes())?;
         Ok(Self { is_new: true, ..made })

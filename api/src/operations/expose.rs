@@ -161,8 +161,10 @@ fn without(text: &str, against: &[Property]) -> String {
 
 /// The changed file on the disk beside its place, readable by whoever could read it before.
 pub fn draft(path: &Path, text: &str) -> io::Result<Draft> {
-    let draft = Draft::write(path, text.as_bytes(), Readers::Everybody)?;
-    if let Ok(former) = fs::metadata(path) {
+    let former = fs::metadata(path).ok();
+    let readers = if former.is_some() { Readers::Owner } else { Readers::Everybody };
+    let draft = Draft::write(path, text.as_bytes(), readers)?;
+    if let Some(former) = former {
         fs::set_permissions(draft.path(), former.permissions())?;
     }
     Ok(draft)

@@ -30,8 +30,8 @@ pub struct Target {
 }
 
 /// Of the configuration and of the running server; what only one of them has is there too.
-pub fn targets(config: Option<&Config>, open: &[OpenListener], is_here: bool) -> Vec<Target> {
-    let configured = config.filter(|_| is_here).into_iter().flat_map(|config| &config.listeners);
+pub fn targets(config: Option<&Config>, open: &[OpenListener]) -> Vec<Target> {
+    let configured = config.into_iter().flat_map(|config| &config.listeners);
     let meant = config.is_some_and(Config::allows_open_listeners);
     let mut targets: Vec<Target> = configured
         .map(|listener| {
@@ -218,10 +218,7 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
 
 /// What cannot be read here is told by `odradek check`.
 fn read_chain(pem: &Pem) -> Vec<CertificateDer<'static>> {
-    let text = match pem {
-        Pem::File(path) => std::fs::read(path).unwrap_or_default(),
-        Pem::Inline(secret) => secret.expose().as_bytes().to_vec(),
-    };
+    let text = pem.read().unwrap_or_default();
     CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect()
 }
 

@@ -116,7 +116,7 @@ impl Doctor {
         };
         // Another server's listeners are not those of this configuration.
         let of = here.filter(|_| asked.listeners.is_empty() || lock != Lock::Free);
-        let targets = listeners::targets(of, &asked.listeners, is_here);
+        let targets = listeners::targets(of, &asked.listeners);
         let listeners = join_all(targets.into_iter().map(|target| looking.look(target))).await;
         Ok(Facts { http: asked.http, listeners, ..facts })
     }

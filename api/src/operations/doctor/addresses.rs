@@ -9,6 +9,7 @@ use odradek_broker::diagnose::{
 
 use super::Finding;
 use super::facts::{Answer, Dialled, Facts, Http, ListenerSeen, Lock, Lookup, Told};
+use crate::operations::machine::host_and_port as shown;
 
 const RESTART: &str = "restart the server, or name the configuration with which it runs \
                        (--config). If that was changed while it runs (kafka-configs), the change \
@@ -331,9 +332,4 @@ fn is_public(address: IpAddr) -> bool {
                 || v6.is_multicast())
         }
     }
-}
-
-/// With brackets around an IPv6 address.
-fn shown(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -9,11 +9,10 @@ use odradek_broker::diagnose::{
 
 use super::Finding;
 use super::facts::{CertificateSeen, Facts, ListenerSeen, Trust};
+use crate::operations::certificate_facts::{EXPIRES_SOON_DAYS, matches};
 use crate::operations::instant::rfc3339;
 
 const DAY_S: i64 = 86_400;
-/// The last month: time enough to renew by hand.
-const EXPIRES_SOON_S: i64 = 30 * DAY_S;
 
 pub fn judge(facts: &Facts, listener: &ListenerSeen) -> Vec<Finding> {
     let subject = format!("certificate of {}", listener.name);
@@ -63,7 +62,7 @@ fn valid_in_time(
                 .evidence(format!("valid from {begins} on")),
         );
     }
-    if left_s < EXPIRES_SOON_S {
+    if left_s < EXPIRES_SOON_DAYS * DAY_S {
         let what = format!("{whose} expires in {} days", left_s / DAY_S);
         return Some(
             Finding::warning(CERTIFICATE_EXPIRES, subject, what)
@@ -123,21 +122,6 @@ fn names(
     let what = "it names none of the addresses at which clients come";
     let finding = Finding::warning(CERTIFICATE_NAMES_OTHER_HOST, subject, what);
     Some(finding.evidence(format!("{says}; clients come at {}", reached.join(", "))))
-}
-
-/// RFC 6125: a wildcard stands for one label, the first; names are compared without case.
-fn matches(name: &str, host: &str) -> bool {
-    if let (Ok(named), Ok(dialled)) = (name.parse::<IpAddr>(), host.parse::<IpAddr>()) {
-        return named == dialled;
-    }
-    if name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
-        return true;
-    }
-    let (Some(domain), Some((first, rest))) = (name.strip_prefix("*."), host.split_once('.'))
-    else {
-        return false;
-    };
-    !first.is_empty() && domain.eq_ignore_ascii_case(rest.trim_end_matches('.'))
 }
 
 /// Clients told to trust an authority that did not sign this, as this command was.

@@ -87,8 +87,8 @@ fn secrets(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in &facts.secret_files {
         let evidence = |more: String| format!("it holds {}; {more}", file.secret);
-        if let Some(mode) = file.mode.filter(|mode| mode & 0o007 != 0) {
-            let what = format!("every user of this machine can read {}", file.path);
+        if let Some(mode) = file.mode.filter(|mode| mode & 0o006 != 0) {
+            let what = format!("every user of this machine can read or change {}", file.path);
             let finding = Finding::warning(SECRET_FILE_READABLE, SUBJECT, what);
             let finding = finding.evidence(evidence(format!("mode {mode:04o}")));
             findings.push(finding.fix(format!("chmod o-rwx {}", file.path)));

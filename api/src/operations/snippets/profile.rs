@@ -11,7 +11,7 @@ use odradek_broker::config::{ClientAuth, Config, Listener, Pem, TlsSettings};
 
 use super::Profile;
 use crate::operations::certificate_facts::{self, CertificateFacts};
-use crate::operations::machine::Machine;
+use crate::operations::machine::{Machine, host_and_port};
 
 /// Whom `odradek expose` adds, and whom a snippet names where nobody is named.
 pub const DEFAULT_USER: &str = "kafka";
@@ -61,17 +61,17 @@ pub fn profile(
     if port == 0 {
         return Err(ProfileError::AnyPort(listener.name.clone()));
     }
-    if chain.server.as_ref().is_some_and(|server| !is_named(&server.names, &host)) {
+    let names = |server: &CertificateFacts| {
+        server.names.iter().any(|name| certificate_facts::matches(name, &host))
+    };
+    if chain.server.as_ref().is_some_and(|server| !names(server)) {
         remarks.push(format!(
             "the certificate does not name {host}, so clients refuse it there: run `odradek tls \
              init --host {host}` (with the --dir of before)"
         ));
     }
     let login = login(listener, config, wanted.user.as_deref(), &mut remarks);
-    let bootstrap = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
-        _ => format!("{host}:{port}"),
-    };
+    let bootstrap = host_and_port(&host, port);
     let client_certificate =
         listener.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Required);
     let written = [Some(&bootstrap), login.as_ref().map(|(_, user)| user), Some(&wanted.topic)];
@@ -161,14 +161,6 @@ fn address(
     let own = || machine.addresses.first().map(ToString::to_string);
     let host = reachable.cloned().or_else(own).unwrap_or_else(|| "localhost".to_owned());
     (host, listener.port)
-}
-
-fn is_named(names: &[String], host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    names.iter().any(|name| match name.strip_prefix("*.") {
-        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest == parent),
-        None => *name == host,
-    })
 }
 
 #[derive(Default)]
