@@ -2,6 +2,7 @@
 reads nothing unless it is asked to."""
 
 import errno
+import itertools
 import selectors
 import socket
 import time
@@ -19,7 +20,7 @@ class Member:
         self.left = memoryview(b"")
         self.next_at = 0.0
         self.closed = self.silent = False
-        self.sent = self.received = 0
+        self.received = 0
 
 
 class Crowd:
@@ -27,8 +28,8 @@ class Crowd:
 
     def __init__(self, address, sources=("127.0.0.2",)):
         host, port = address.rsplit(":", 1)
-        self.address, self.sources = (host, int(port)), sources
-        self.members, self.refused = [], 0
+        self.address, self.sources = (host, int(port)), itertools.cycle(sources)
+        self.members = []
         self.selector = selectors.DefaultSelector()
 
     def __enter__(self):
@@ -40,7 +41,7 @@ class Crowd:
     def join(self, count, pieces=tuple, pace_seconds=0.0, reads=False, receive_bytes=None):
         """`pieces()` makes what each of them sends; with a pace, one piece each so many seconds."""
         for _ in range(count):
-            source = self.sources[len(self.members) % len(self.sources)]
+            source = next(self.sources)
             connection = socket.socket()
             if receive_bytes:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -49,7 +50,6 @@ class Crowd:
             try:
                 connection.connect(self.address)
             except OSError:
-                self.refused += 1
                 connection.close()
                 continue
             connection.setblocking(False)
@@ -124,7 +124,6 @@ class Crowd:
             self.gone(member)
             return False
         member.left = member.left[sent:]
-        member.sent += sent
         return True
 
     def gone(self, member):

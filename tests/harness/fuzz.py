@@ -60,14 +60,23 @@ def names():
     return sorted(path.stem for path in (FUZZ / "libfuzzer" / "fuzz_targets").glob("*.rs"))
 
 
+def missing():
+    """None, or one sentence why nothing can be fuzzed on this machine."""
+    if not shutil.which("c++"):
+        return "there is no C++ compiler"
+    if not shutil.which("rustup") or subprocess.run(
+            ["rustup", "run", "nightly", "rustc", "--version"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        return "there is no nightly compiler (rustup toolchain install nightly)"
+    return tool("cargo-fuzz")[1]
+
+
 def build(targets):
     """None, or why there is no fuzzer."""
-    program, problem = tool("cargo-fuzz")
+    problem = missing()
     if problem:
         return problem
-    if subprocess.run(["rustup", "run", "nightly", "rustc", "--version"],
-                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        return "there is no nightly compiler (rustup toolchain install nightly)"
+    program, _ = tool("cargo-fuzz")
     environment = {
         **os.environ, "RUSTUP_TOOLCHAIN": "nightly",
         "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",

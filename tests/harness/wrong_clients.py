@@ -1,8 +1,8 @@
 """Clients of four libraries that are set up wrongly: each is started, and what it says is kept.
 
 A client gets a name of its own, which its library writes into its log lines; so many can run at the
-same time and each line still has its author. Nothing here raises: what a client says, exception or
-log line, is the result.
+same time and each line still has its author. What a client raises is kept, not raised: what it
+says, exception or log line, is the result.
 """
 
 import json

@@ -152,8 +152,8 @@ def test_one_command_and_the_printed_programs_run_on_the_lan_and_from_the_intern
     assert "advertised.listeners" not in (folder / "server.properties").read_text()
     export = password_line(printed)
     secret = export.split("'")[1]
-    server.start()
     try:
+        server.start()
         assert "WARN" not in server.log()
         laptop = prepare(folder / "laptop", "3.4.0")
         paste_all(sections(printed), export, laptop, network.command("laptop"))
@@ -185,8 +185,8 @@ def test_without_the_password_or_the_certificate_nobody_comes_in(network, folder
     folder = folders()
     server = ExposedServer(network, folder)
     server.odradek("expose", "--lan")
-    server.start()
     try:
+        server.start()
         def listing(*options):
             command = network.command("laptop", "kcat", "-b", f"{SERVER}:9092", "-m", "5", "-L",
                                       *options)

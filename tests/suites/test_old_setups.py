@@ -1,5 +1,5 @@
 """The old set-ups as their users wrote them: the Windows server with its JAAS file, then
-admin.properties for every tool of Kafka, the Ubuntu server step by step at its own addresses, and
+admin.properties for 23 of Kafka's tools, the Ubuntu server step by step at its own addresses, and
 Spark on Databricks."""
 
 import json
@@ -159,7 +159,7 @@ def test_a_jaas_file_pasted_into_server_properties_is_one_problem_with_its_line(
     assert "odradek.jaas.file=" in said[0], said
 
 
-# admin.properties for every tool
+# admin.properties for Kafka's tools
 
 
 @dataclass(frozen=True)

@@ -236,3 +236,27 @@ def test_kafka_configs_opens_a_tls_listener_and_closes_it_again(broker):
            "listeners,listener.security.protocol.map,listener.name.late.ssl.keystore.location")
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", late), timeout=5)
+
+
+@pytest.mark.skipif(APACHE, reason="there is no Java class X for Kafka to load")
+@pytest.mark.needs("kafka-4.3.0")
+def test_kafka_configs_sets_the_users_of_a_jaas_line(broker):
+    key = "listener.name.sasl_ssl.plain.sasl.jaas.config"
+
+    def change(*arguments):
+        java.tool("4.3.0", "configs", "--bootstrap-server", broker.bootstrap, "--alter",
+                  "--entity-type", "brokers", "--entity-name", "1", *arguments)
+
+    def logs_in(user):
+        options = python_options(broker, "SASL_SSL") | {
+            "sasl_plain_username": user, "sasl_plain_password": f"{user}-secret"}
+        producer = KafkaProducer(bootstrap_timeout_ms=10000, **options)
+        assert producer.send("tls-users", b"x").get(10).offset >= 0
+        producer.close()
+
+    change("--add-config", f'{key}=[X required user_late="late-secret";]')
+    logs_in("late")
+    with pytest.raises(KafkaError):
+        logs_in("alice")
+    change("--delete-config", key)
+    logs_in("alice")

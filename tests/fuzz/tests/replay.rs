@@ -81,6 +81,10 @@ macro_rules! replays {
                 fuzzed.filter_map(|entry| stem(entry.expect("a folder entry").path())).collect();
             fuzzed.sort();
             assert_eq!(fuzzed, names);
+            let manifest = fs::read_to_string(folder("libfuzzer/Cargo.toml")).expect("a manifest");
+            for name in names {
+                assert!(manifest.contains(&format!("name = \"{name}\"\n")), "no [[bin]] of {name}");
+            }
         }
     };
 }
