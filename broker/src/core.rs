@@ -577,6 +577,7 @@ fn log_options(config: &Config) -> Options {
     };
     let part = |of: u64| usize::try_from(config.memory_bytes_max / of).unwrap_or(usize::MAX);
     Options {
+        store: config.store,
         tail_cache_bytes_max: part(8),
         unsettled_bytes_max: part(16),
         durability,

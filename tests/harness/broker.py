@@ -108,7 +108,11 @@ class Broker:
         path = self.write_configuration()
         if self.apache:
             return java.apache_command(path, self.data)
-        return [os.environ["ODRADEK_BIN"], "serve", "--config", str(path)]
+        command = [os.environ["ODRADEK_BIN"], "serve", "--config", str(path)]
+        for override in os.environ.get("ODRADEK_TEST_OVERRIDES", "").split():
+            if override.split("=")[0] not in self.properties:
+                command += ["--override", override]
+        return command
 
     def spawn(self):
         """Starts the process without waiting for it."""

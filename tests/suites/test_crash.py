@@ -92,14 +92,37 @@ def create(broker, *topics):
 
 
 def test_acknowledged_records_survive_kill_9_in_order_and_once(make_broker):
-    chance = random.Random(20260807)
     broker = make_broker().start()
+    kill_under_load(broker, ROUNDS)
+
+
+@pytest.mark.odradek_only
+def test_acknowledged_records_survive_kill_9_in_the_second_store_too(make_broker):
+    broker = make_broker(properties={"odradek.log.store": "sled"}).start()
+    kill_under_load(broker, ROUNDS // 3)
+    assert not list(broker.data.glob("crash-*")), "records are in the database alone"
+
+
+@pytest.mark.odradek_only
+def test_a_folder_of_one_store_is_refused_with_the_other(make_broker):
+    broker = make_broker(properties={"odradek.log.store": "segments"}).start()
+    broker.stop()
+    broker.properties["odradek.log.store"] = "sled"
+    broker.spawn()
+    assert broker.process.wait(30) != 0
+    assert "Set odradek.log.store=segments" in broker.log()
+    broker.properties["odradek.log.store"] = "segments"
+    broker.start()
+
+
+def kill_under_load(broker, rounds):
+    chance = random.Random(20260807)
     topics = {f"crash-{codec}-{kind}": (kind == "idempotent", codec)
               for codec, kind in zip(CODECS, ("idempotent", "idempotent", "plain"))}
     create(broker, *topics)
     loads = {topic: Load(broker, topic, *how) for topic, how in topics.items()}
     try:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             before = {topic: len(load.acknowledged) for topic, load in loads.items()}
             wait_for("every producer to get on", lambda: all(
                 len(load.acknowledged) > before[topic] + 300 for topic, load in loads.items()), 60)

@@ -213,8 +213,10 @@ def test_retention_by_size_shrinks_the_disk(broker, topic):
     wait_for("old segments to go", lambda: start_and_end(broker, topic)[0] > 1000, 40)
     start, end = start_and_end(broker, topic)
     assert end == 2000 and (end - start) * 10240 >= 2 << 20, "not more than retention.bytes says"
-    folder = broker.data / f"{topic}-0"
-    if os.environ.get("ODRADEK_TEST_TARGET") != "apache":
+    # The second store has one file for all topics, which keeps the room for what comes next.
+    second_store = "odradek.log.store=sled" in os.environ.get("ODRADEK_TEST_OVERRIDES", "")
+    if os.environ.get("ODRADEK_TEST_TARGET") != "apache" and not second_store:
+        folder = broker.data / f"{topic}-0"
         wait_for("files to go", lambda: size_of(folder) < 5 << 20, 40)
 
     def what_is_left_is_readable():

@@ -1,8 +1,9 @@
 //! What the log does on a real disk: units over twelve partitions, in a folder given as the first
 //! argument (it is emptied first), 1 GiB for each size. Prints one line for each size:
-//! rate, time of a group (write and sync) and of a unit, CPU, and memory at its highest.
+//! rate, time of a group (write and sync) and of a unit, CPU, memory at its highest, and bytes that
+//! went to the disk for each byte of batches (from its first start to its close).
 //!
-//! `cargo run --release -p odradek-log --example append -- <folder> [MiB] [which, from 0]`
+//! `cargo run --release -p odradek-log --example append -- <folder> [MiB] [which, from 0] [sled]`
 //!
 //! Memory is the process's highest so far: ask for one load at a time to compare it.
 
@@ -37,15 +38,20 @@ fn main() {
         Load { name: "16 KiB, 12 in flight", unit_bytes: 16 << 10, in_flight: 12 },
     ];
     let only = arguments.next().and_then(|which| which.parse::<usize>().ok());
+    let store = match arguments.next().as_deref() {
+        Some("sled") => Store::Sled,
+        _ => Store::Segments,
+    };
     for (_, load) in loads.iter().enumerate().filter(|(at, _)| only.is_none_or(|o| o == *at)) {
         let _ = std::fs::remove_dir_all(&dir);
-        run(&dir, load, if load.unit_bytes < 32 << 10 { total / 4 } else { total });
+        run(&dir, store, load, if load.unit_bytes < 32 << 10 { total / 4 } else { total });
     }
 }
 
-fn run(dir: &str, load: &Load, total: usize) {
+fn run(dir: &str, store: Store, load: &Load, total: usize) {
+    let written_before = written_bytes();
     let began = Instant::now();
-    let (log, ids) = start(dir);
+    let (log, ids) = start(dir, store);
     let started_ms = began.elapsed().as_secs_f64() * 1e3;
     let pieces = (load.unit_bytes / CHUNK_BYTES).max(1);
     let (batch, records) = batch(load.unit_bytes / pieces);
@@ -84,7 +90,7 @@ fn run(dir: &str, load: &Load, total: usize) {
     // As after a kill: whatever the last checkpoint does not cover comes from the journal.
     drop(log);
     let began = Instant::now();
-    let (log, _) = start(dir);
+    let (log, _) = start(dir, store);
     let restarted_ms = began.elapsed().as_secs_f64() * 1e3;
     log.close();
     let megabytes = total as f64 / 1e6;
@@ -92,7 +98,7 @@ fn run(dir: &str, load: &Load, total: usize) {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{:22} {:6.0} MB/s | group mean {:5.2} ms, {:4.0} KiB | unit p50 {:5.2} p99 {:6.2} max \
-         {:6.1} ms | CPU {:4.2} ms/MB | peak memory {:3} MiB | start {:.0} ms, \
+         {:6.1} ms | CPU {:4.2} ms/MB | written {:4.2}x | peak memory {:3} MiB | start {:.0} ms, \
          after a kill {:.0} ms",
         load.name,
         megabytes / seconds,
@@ -102,15 +108,17 @@ fn run(dir: &str, load: &Load, total: usize) {
         at(0.99),
         at(1.0),
         (cpu() - cpu_before) * 1e3 / megabytes,
+        (written_bytes() - written_before) as f64 / total as f64,
         memory_peak_mib(),
         started_ms,
         restarted_ms,
     );
 }
 
-fn start(dir: &str) -> (Log, Vec<PartitionId>) {
+fn start(dir: &str, store: Store) -> (Log, Vec<PartitionId>) {
     let mut options = Options::new(dir);
     options.disk_reserve_bytes = 0;
+    options.store = store;
     let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir))).expect("opens");
     let ids: Vec<PartitionId> = (0..PARTITIONS)
         .map(|partition| PartitionId { topic_id: Uuid::from_u128(1), partition })
@@ -154,6 +162,13 @@ fn cpu() -> f64 {
     let fields: Vec<&str> =
         stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2).collect();
     fields.iter().filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// By this process, as far as the system counts it.
+fn written_bytes() -> u64 {
+    let counters = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let written = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    written.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 fn memory_peak_mib() -> u64 {

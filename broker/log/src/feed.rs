@@ -233,9 +233,10 @@ impl Core {
         covered.copied().unwrap_or(0)
     }
 
-    /// The view's handle is closed, so that its files are free.
+    /// The view's handle is closed, and the second store's, so that their files are free.
     pub fn close_view(&self) {
         self.view_slot.lock().expect("no holder of the view panics").take();
+        self.feeder.lock().expect("no holder of the feeder panics").views.close_records();
         self.stopping.store(true, Ordering::Release);
     }
 }

@@ -20,7 +20,7 @@ use crate::group;
 pub(crate) const HEADER_BYTES: u64 = 4096;
 const MAGIC: u64 = u64::from_be_bytes(*b"odradekJ");
 const VERSION: u32 = 1;
-const FILE_NAMES: [&str; 2] = ["journal.0", "journal.1"];
+pub(crate) const FILE_NAMES: [&str; 2] = ["journal.0", "journal.1"];
 
 pub(crate) struct JournalFile {
     pub name: &'static str,

@@ -29,7 +29,8 @@
 //!    written. A segment that others follow has one.
 //! 7. The view holds nothing that is not synced, nothing that cannot be rebuilt, and is believed
 //!    only by those who would find the same elsewhere. After an unclean stop of the machine, and
-//!    after any error, it is set aside.
+//!    after any error, it is set aside. (The second store's map lies beside it and is none: it is
+//!    never set aside. See `store`.)
 //! 8. One batch of the view has at most 100 keys.
 //! 9. What segments do not hold yet is in memory: a reader never misses between tail and segments.
 //! 10. Bounds: group 4 MiB, tail cache and unsettled bytes by the options, index cache 64 segments,
@@ -66,6 +67,7 @@ mod settle;
 mod side;
 #[cfg(test)]
 mod simulation;
+mod store;
 mod survey;
 mod time;
 mod transactions;

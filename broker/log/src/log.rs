@@ -18,6 +18,7 @@ use crate::folders::Folders;
 use crate::journal::{self, Journal};
 use crate::recover;
 use crate::settle::CHECKPOINT_BYTES;
+use crate::store;
 use crate::types::*;
 use crate::view::{SledViews, Views};
 
@@ -56,6 +57,7 @@ impl Log {
             io::ErrorKind::WouldBlock => OpenError::Locked(options.dir.clone()),
             _ => open_error("locking the folder")(error),
         })?;
+        let disk = store::open(disk, options.store, &*views, &options.dir)?;
         let mark = read_mark(&*disk);
         let unclean = mark.is_some();
         let machine_unclean = mark.is_some_and(|boot| boot.is_none() || boot != disk.boot_id());

@@ -29,9 +29,29 @@ pub enum Durability {
     Interval(Duration),
 }
 
+/// What keeps the partitions' records, behind the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Segment files in a folder a partition, as Kafka's.
+    Segments,
+    /// The sled database beside the view: one thing on the disk, at several times the bytes
+    /// written (README, "The second store").
+    Sled,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Store::Segments => "segments",
+            Store::Sled => "sled",
+        })
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Options {
     pub dir: PathBuf,
+    pub store: Store,
     /// Size of each of the two journal files; also the largest unit, nearly.
     pub journal_file_bytes: u64,
     /// Written groups kept in memory for readers that keep up, all partitions together.
@@ -74,6 +94,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Options {
             dir: dir.into(),
+            store: Store::Segments,
             journal_file_bytes: 64 << 20,
             tail_cache_bytes_max: 32 << 20,
             unsettled_bytes_max: 16 << 20,

@@ -1,5 +1,6 @@
 //! The view: an ordered map of small values that can always be rebuilt from the segments. sled in
-//! the product, a `BTreeMap` in tests. It holds nothing that exists only there.
+//! the product, a `BTreeMap` in tests. It holds nothing that exists only there. The same database
+//! has a second map, which `store` may keep the segments themselves in.
 //!
 //! ```text
 //! key                                     value
@@ -14,9 +15,13 @@
 //!
 //! `partition` is topic id and number, 20 bytes, so that all of a partition lies together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::disk::sync_folder;
 use crate::types::PartitionId;
@@ -30,15 +35,27 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Larger batches make sled's memory grow without bound (storage.md: 2,000 keys, 5.3 GiB).
 pub const BATCH_KEYS_MAX: usize = 100;
+/// The view is sled's default tree, as it was before there were others.
+const RECORDS_TREE: &str = "records";
 
+/// An ordered map. `store` keeps its files in another one of the same making.
 pub trait View: Send + Sync {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError>;
-    /// Keys with the prefix, ascending, until the visitor returns false.
+    /// Keys with the prefix from `first` on, ascending, until the visitor returns false.
+    fn scan_from(
+        &self,
+        prefix: &[u8],
+        first: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), ViewError>;
+    /// All keys with the prefix.
     fn scan(
         &self,
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), ViewError>;
+    ) -> Result<(), ViewError> {
+        self.scan_from(prefix, prefix, visit)
+    }
     /// All of the batch or nothing; at most `BATCH_KEYS_MAX` changes.
     fn apply(&self, batch: Vec<Change>) -> Result<(), ViewError>;
     fn flush(&self) -> Result<(), ViewError>;
@@ -52,6 +69,10 @@ pub trait Views: Send + Sync {
     /// Puts the stored view out of the way; the next `open` begins with an empty one. Every
     /// `View` must be dropped before.
     fn set_aside(&self) -> Result<(), ViewError>;
+    /// The map of the second store, in the same database. It is no view: nothing sets it aside.
+    fn records(&self) -> Result<Arc<dyn View>, ViewError>;
+    /// From here on that map fails, and its files are free: the log is closed.
+    fn close_records(&self);
 }
 
 pub(crate) fn partition_key(tag: u8, id: PartitionId) -> Vec<u8> {
@@ -81,17 +102,85 @@ pub(crate) fn index_key(id: PartitionId, base_offset: i64, number: Option<u32>) 
 pub struct SledViews {
     path: PathBuf,
     cache_bytes: u64,
+    /// While records are in it, the database stays open whatever becomes of the view.
+    records: Arc<RwLock<Option<Opened>>>,
+    synced: Arc<Synced>,
+}
+
+#[derive(Default)]
+struct Synced {
+    /// The system names a failed sync to one caller only: nobody may believe a later one.
+    failed: AtomicBool,
+    /// Files of values that do not fit into sled's own, and how long they were; none is changed.
+    blobs: Mutex<HashMap<OsString, u64>>,
 }
 
 impl SledViews {
     pub fn new(path: PathBuf, cache_bytes: u64) -> Self {
-        SledViews { path, cache_bytes }
+        SledViews { path, cache_bytes, records: Arc::default(), synced: Arc::default() }
+    }
+
+    fn open_database(&self) -> Result<sled::Db, ViewError> {
+        sled::Config::new()
+            .path(&self.path)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None)
+            .segment_size(512 << 10)
+            .cache_capacity(self.cache_bytes)
+            .open()
+            .map_err(sled_error)
+    }
+
+    fn records_database(&self) -> Option<sled::Db> {
+        let records = self.records.read().expect("no holder of the database panics");
+        records.as_ref().map(|opened| opened.db.clone())
+    }
+
+    fn view(&self, opened: Arc<RwLock<Option<Opened>>>) -> Arc<dyn View> {
+        Arc::new(SledView { opened, path: self.path.clone(), synced: self.synced.clone() })
     }
 }
 
-struct SledView {
+#[derive(Clone)]
+struct Opened {
+    tree: sled::Tree,
     db: sled::Db,
+}
+
+struct SledView {
+    /// `None` once it was closed.
+    opened: Arc<RwLock<Option<Opened>>>,
     path: PathBuf,
+    synced: Arc<Synced>,
+}
+
+impl SledView {
+    fn opened(&self) -> Result<Opened, ViewError> {
+        let opened = self.opened.read().expect("no holder of the database panics");
+        opened.clone().ok_or_else(|| ViewError("the database is closed".to_owned()))
+    }
+
+    /// sled never syncs these. One that is still being written is found longer the next time.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let folder = self.path.join("blobs");
+        let mut known = self.synced.blobs.lock().expect("no holder of the blobs panics");
+        let mut there = HashMap::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let file = match OpenOptions::new().write(true).open(entry.path()) {
+                // One that went meanwhile is needed no more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file?,
+            };
+            let (name, bytes) = (entry.file_name(), file.metadata()?.len());
+            if known.get(&name) != Some(&bytes) {
+                file.sync_all()?;
+            }
+            there.insert(name, bytes);
+        }
+        *known = there;
+        sync_folder(&folder)
+    }
 }
 
 fn sled_error(error: sled::Error) -> ViewError {
@@ -100,19 +189,16 @@ fn sled_error(error: sled::Error) -> ViewError {
 
 impl Views for SledViews {
     fn open(&self) -> Result<Arc<dyn View>, ViewError> {
-        let db = sled::Config::new()
-            .path(&self.path)
-            .mode(sled::Mode::HighThroughput)
-            .flush_every_ms(None)
-            .segment_size(512 << 10)
-            .cache_capacity(self.cache_bytes)
-            .open()
-            .map_err(sled_error)?;
-        Ok(Arc::new(SledView { db, path: self.path.clone() }))
+        let db = self.records_database().map_or_else(|| self.open_database(), Ok)?;
+        let tree = (*db).clone();
+        Ok(self.view(Arc::new(RwLock::new(Some(Opened { tree, db })))))
     }
 
     fn set_aside(&self) -> Result<(), ViewError> {
-        let error = |error: std::io::Error| ViewError(format!("setting the view aside: {error}"));
+        if let Some(db) = self.records_database() {
+            return db.clear().map_err(sled_error);
+        }
+        let error = |error: io::Error| ViewError(format!("setting the view aside: {error}"));
         if !self.path.exists() {
             return Ok(());
         }
@@ -126,21 +212,35 @@ impl Views for SledViews {
         }
         Ok(())
     }
+
+    fn records(&self) -> Result<Arc<dyn View>, ViewError> {
+        let db = self.records_database().map_or_else(|| self.open_database(), Ok)?;
+        let tree = db.open_tree(RECORDS_TREE).map_err(sled_error)?;
+        let mut records = self.records.write().expect("no holder of the database panics");
+        *records = Some(Opened { tree, db });
+        drop(records);
+        Ok(self.view(self.records.clone()))
+    }
+
+    fn close_records(&self) {
+        self.records.write().expect("no holder of the database panics").take();
+    }
 }
 
 impl View for SledView {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        Ok(self.db.get(key).map_err(sled_error)?.map(|value| value.to_vec()))
+        Ok(self.opened()?.tree.get(key).map_err(sled_error)?.map(|value| value.to_vec()))
     }
 
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        first: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ViewError> {
-        for entry in self.db.scan_prefix(prefix) {
+        for entry in self.opened()?.tree.range(first..) {
             let (key, value) = entry.map_err(sled_error)?;
-            if !visit(&key, &value) {
+            if !key.starts_with(prefix) || !visit(&key, &value) {
                 break;
             }
         }
@@ -156,71 +256,136 @@ impl View for SledView {
                 None => changes.remove(key),
             }
         }
-        self.db.apply_batch(changes).map_err(sled_error)
+        self.opened()?.tree.apply_batch(changes).map_err(sled_error)
     }
 
     fn flush(&self) -> Result<(), ViewError> {
-        self.db.flush().map(drop).map_err(sled_error)
+        self.opened()?.db.flush().map(drop).map_err(sled_error)
     }
 
     fn sync(&self) -> Result<(), ViewError> {
         // sled's own flush is sync_file_range on Linux, which no power cut respects.
-        let sync = || -> std::io::Result<()> {
-            let mut options = std::fs::OpenOptions::new();
+        let sync = || -> io::Result<()> {
+            self.sync_blobs()?;
+            let mut options = OpenOptions::new();
             options.read(true).write(true).open(self.path.join("db"))?.sync_all()?;
             sync_folder(&self.path)
         };
-        sync().map_err(|error| ViewError(format!("syncing the view: {error}")))
+        if self.synced.failed.load(Ordering::Acquire) {
+            return Err(ViewError("an earlier sync of sled failed".to_owned()));
+        }
+        sync().map_err(|error| {
+            self.synced.failed.store(true, Ordering::Release);
+            ViewError(format!("syncing sled: {error}"))
+        })
     }
 }
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A stand-in with the same promises: what is flushed survives a killed process, the rest may not.
+/// A stand-in with the same promises: what is flushed survives a killed process, what is synced
+/// survives a power cut, and of the rest a prefix of the batches may be there, or nothing.
 #[derive(Clone, Default)]
 pub struct MemoryViews {
+    view: MemoryMap,
+    records: MemoryMap,
+}
+
+#[derive(Clone, Default)]
+struct MemoryMap {
     state: Arc<Mutex<MemoryState>>,
 }
 
 #[derive(Default)]
 struct MemoryState {
     current: Map,
-    flushed: Map,
+    synced: Map,
+    /// Behind `synced`; so many of them are flushed.
+    batches: Vec<Vec<Change>>,
+    flushed: usize,
     /// Every call fails.
     broken: bool,
 }
 
-impl MemoryViews {
-    fn state(&self) -> std::sync::MutexGuard<'_, MemoryState> {
-        self.state.lock().expect("no holder of the stand-in panics")
+impl MemoryState {
+    /// Keeps so many of the unsynced batches.
+    fn cut(&mut self, kept: usize) {
+        let mut map = self.synced.clone();
+        self.batches.truncate(kept);
+        self.batches.iter().for_each(|batch| change(&mut map, batch));
+        self.flushed = self.flushed.min(kept);
+        self.current = map;
+        self.broken = false;
     }
+}
 
+fn change(map: &mut Map, batch: &[Change]) {
+    for (key, value) in batch {
+        match value {
+            Some(value) => map.insert(key.clone(), value.clone()),
+            None => map.remove(key),
+        };
+    }
+}
+
+impl MemoryViews {
     /// The process dies: what was not flushed is gone.
     pub fn kill(&self) {
-        let mut state = self.state();
-        state.current = state.flushed.clone();
-        state.broken = false;
+        self.view.kill();
+        self.records.kill();
     }
 
+    /// The power goes. Of the unsynced batches of the records this share, the oldest, survives.
+    /// The view is as after a kill: whoever opens it will not believe it.
+    pub fn power_cut(&self, kept: f64) {
+        let unsynced = self.records.state().batches.len();
+        self.records.state().cut((unsynced as f64 * kept) as usize);
+        self.view.kill();
+    }
+
+    /// Of the view alone.
     pub fn set_broken(&self, broken: bool) {
-        self.state().broken = broken;
+        self.view.state().broken = broken;
     }
 
-    /// Overwrites every stored value with something that is none.
+    pub fn set_records_broken(&self, broken: bool) {
+        self.records.state().broken = broken;
+    }
+
+    /// Overwrites every stored value of the view with something that is none.
     pub fn corrupt(&self) {
-        let mut state = self.state();
-        for value in state.flushed.values_mut() {
+        let mut state = self.view.state();
+        let mut map = state.current.clone();
+        for value in map.values_mut() {
             value.iter_mut().for_each(|byte| *byte ^= 0x5a);
             value.push(0);
         }
-        state.current = state.flushed.clone();
+        let broken = state.broken;
+        *state = MemoryState { current: map.clone(), synced: map, broken, ..Default::default() };
+    }
+
+    pub fn records_byte_count(&self) -> u64 {
+        let state = self.records.state();
+        state.current.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
     }
 
     pub fn key_count(&self) -> usize {
-        self.state().current.len()
+        self.view.state().current.len()
+    }
+}
+
+impl MemoryMap {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
+        self.state.lock().expect("no holder of the stand-in panics")
     }
 
-    fn usable(&self) -> Result<std::sync::MutexGuard<'_, MemoryState>, ViewError> {
+    fn kill(&self) {
+        let mut state = self.state();
+        let flushed = state.flushed;
+        state.cut(flushed);
+    }
+
+    fn usable(&self) -> Result<MutexGuard<'_, MemoryState>, ViewError> {
         let state = self.state();
         if state.broken { Err(ViewError("told to fail".to_owned())) } else { Ok(state) }
     }
@@ -228,28 +393,36 @@ impl MemoryViews {
 
 impl Views for MemoryViews {
     fn open(&self) -> Result<Arc<dyn View>, ViewError> {
-        drop(self.usable()?);
-        Ok(Arc::new(self.clone()))
+        drop(self.view.usable()?);
+        Ok(Arc::new(self.view.clone()))
     }
 
     fn set_aside(&self) -> Result<(), ViewError> {
-        *self.state() = MemoryState::default();
+        *self.view.state() = MemoryState::default();
         Ok(())
     }
+
+    fn records(&self) -> Result<Arc<dyn View>, ViewError> {
+        drop(self.records.usable()?);
+        Ok(Arc::new(self.records.clone()))
+    }
+
+    fn close_records(&self) {}
 }
 
-impl View for MemoryViews {
+impl View for MemoryMap {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
         Ok(self.usable()?.current.get(key).cloned())
     }
 
-    fn scan(
+    fn scan_from(
         &self,
         prefix: &[u8],
+        first: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ViewError> {
         let state = self.usable()?;
-        let range = state.current.range(prefix.to_vec()..);
+        let range = state.current.range(first.to_vec()..);
         for (key, value) in range.take_while(|(key, _)| key.starts_with(prefix)) {
             if !visit(key, value) {
                 break;
@@ -261,22 +434,22 @@ impl View for MemoryViews {
     fn apply(&self, batch: Vec<Change>) -> Result<(), ViewError> {
         assert!(batch.len() <= BATCH_KEYS_MAX, "invariant 8: {} keys in a batch", batch.len());
         let mut state = self.usable()?;
-        for (key, value) in batch {
-            match value {
-                Some(value) => state.current.insert(key, value),
-                None => state.current.remove(&key),
-            };
-        }
+        change(&mut state.current, &batch);
+        state.batches.push(batch);
         Ok(())
     }
 
     fn flush(&self) -> Result<(), ViewError> {
         let mut state = self.usable()?;
-        state.flushed = state.current.clone();
+        state.flushed = state.batches.len();
         Ok(())
     }
 
     fn sync(&self) -> Result<(), ViewError> {
-        self.usable().map(drop)
+        let mut state = self.usable()?;
+        let MemoryState { synced, batches, flushed, .. } = &mut *state;
+        batches.drain(..*flushed).for_each(|batch| change(synced, &batch));
+        *flushed = 0;
+        Ok(())
     }
 }

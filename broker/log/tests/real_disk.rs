@@ -36,10 +36,15 @@ fn batch(timestamp_ms: i64, keys: &[&str], value_bytes: usize) -> Bytes {
 }
 
 fn open(dir: &std::path::Path) -> (Log, OpenReport) {
+    open_store(dir, Store::Segments).expect("opens")
+}
+
+fn open_store(dir: &std::path::Path, store: Store) -> Result<(Log, OpenReport), OpenError> {
     let mut options = Options::new(dir);
+    options.store = store;
     options.journal_file_bytes = 1 << 20;
     options.disk_reserve_bytes = 0;
-    Log::open(options, Arc::new(RealDisk::new(dir))).expect("opens")
+    Log::open(options, Arc::new(RealDisk::new(dir)))
 }
 
 fn commit(log: &Log, partition: PartitionId, base_offset: i64, batches: Bytes) {
@@ -103,6 +108,43 @@ fn records_survive_a_clean_stop_a_rude_one_and_the_loss_of_the_view() {
     let metadata = path.join("topic.a-0/partition.metadata");
     let text = std::fs::read_to_string(metadata).expect("there");
     assert_eq!(text, "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n");
+}
+
+#[test]
+fn the_second_store_keeps_records_in_sled_alone_and_its_folder_is_no_other_stores() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (path, a) = (dir.path(), id(1, 0));
+    let mut end = 0;
+    let mut stored: Vec<Bytes> = Vec::new();
+    for round in 0..4 {
+        let (log, report) = open_store(path, Store::Sled).expect("opens");
+        assert_eq!(report.unclean, round == 2 || round == 3, "round {round}: {report:?}");
+        log.attach(spec(a, "topic.a-0", false)).expect("attached");
+        let started = log.start().expect("started");
+        assert!(started.damage.is_empty(), "{started:?}");
+        assert_eq!(all(&log, a), stored, "round {round}");
+        // More than the journal's two files hold, so that some of it is in the database alone.
+        for turn in 0..100 {
+            commit(&log, a, end, batch(turn, &["x", "y", "z"], 20_000));
+            end += 3;
+        }
+        stored = all(&log, a);
+        if round == 0 {
+            log.close();
+        }
+    }
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .collect();
+    names.sort();
+    assert_eq!(names, [".lock", "journal.0", "journal.1", "sled", "store", "unclean"]);
+    let refused = |store| open_store(path, store).map(drop).expect_err("refused").to_string();
+    let why = refused(Store::Segments);
+    assert!(why.contains("was made with odradek.log.store=sled"), "{why}");
+    std::fs::remove_dir_all(path.join("sled")).expect("removed");
+    let why = refused(Store::Sled);
+    assert!(why.contains("is not the database that holds this folder's records"), "{why}");
 }
 
 #[test]

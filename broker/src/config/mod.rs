@@ -34,7 +34,7 @@ pub use dynamic::{Levels, Overrides, check_change};
 pub use further::Further;
 pub use group::{GroupConfig, GroupDefaults};
 pub use listeners::{ClientAuth, Listener, Pem, SecurityProtocol, TlsSettings};
-use odradek_log::CompactionOptions;
+use odradek_log::{CompactionOptions, Store};
 pub use principal_rules::PrincipalRules;
 pub use sample::sample_file;
 pub use topic::{CleanupPolicy, TimestampType, TopicCompression, TopicSettings};
@@ -140,6 +140,7 @@ pub struct Config {
     pub cluster_id: Option<String>,
     pub rack: Option<String>,
     pub log_dir: PathBuf,
+    pub store: Store,
     pub durability: Durability,
     pub disk_reserve_bytes: u64,
     pub memory_bytes_max: u64,
@@ -245,6 +246,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         cluster_id: reader.written("odradek.cluster.id"),
         rack: reader.written("broker.rack"),
         log_dir: data_folder::resolve(reader),
+        store: store(reader),
         durability: durability(reader),
         disk_reserve_bytes: reader.number("odradek.disk.reserve.bytes"),
         memory_bytes_max: reader.number("odradek.memory.max.bytes"),
@@ -271,6 +273,7 @@ fn resolve(reader: &Reader<'_>) -> Config {
         listeners,
     };
     config.warnings.extend(data_folder::slip(&config.log_dir, cfg!(windows)));
+    config.warnings.extend((config.store == Store::Sled).then(|| SLED_WARNING.to_owned()));
     config.users_of_file = users::of_file(reader, &mut config.warnings);
     config.users = users::resolve(reader, &config.users_of_file, &mut config.warnings);
     warn_about_open_listeners(reader, &mut config);
@@ -310,6 +313,17 @@ fn node_id(reader: &Reader<'_>) -> i32 {
         }
         (None, Some(old)) => old.parse().unwrap_or(1),
         _ => reader.number("node.id"),
+    }
+}
+
+const SLED_WARNING: &str = "odradek.log.store=sled: a power cut may damage the database that holds \
+                            the records, also those that are days old. Where power cuts happen, \
+                            begin a new folder with odradek.log.store=segments";
+
+fn store(reader: &Reader<'_>) -> Store {
+    match reader.text("odradek.log.store").eq_ignore_ascii_case("sled") {
+        true => Store::Sled,
+        false => Store::Segments,
     }
 }
 

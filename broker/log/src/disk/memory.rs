@@ -446,6 +446,10 @@ impl Disk for MemoryDisk {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this disk has no clock"))
     }
 
+    fn now_ms(&self) -> Option<i64> {
+        None
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let state = self.state();
         Ok(state.capacity_bytes.saturating_sub(state.used_bytes()))

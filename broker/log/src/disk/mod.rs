@@ -56,6 +56,8 @@ pub trait Disk: Send + Sync {
     fn list(&self, path: &str) -> io::Result<Vec<DiskEntry>>;
     /// When the file was written last, by the system's clock.
     fn modified_ms(&self, path: &str) -> io::Result<i64>;
+    /// The system's clock, by which files are dated; `None` where there is none.
+    fn now_ms(&self) -> Option<i64>;
     fn free_bytes(&self) -> io::Result<u64>;
     /// Changes when the machine starts anew; `None` where that cannot be known.
     fn boot_id(&self) -> Option<String>;

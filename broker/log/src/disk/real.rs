@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Disk, DiskEntry, DiskFile};
 
@@ -157,9 +158,11 @@ impl Disk for RealDisk {
     }
 
     fn modified_ms(&self, path: &str) -> io::Result<i64> {
-        let modified = std::fs::metadata(self.dir.join(path))?.modified()?;
-        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+        Ok(epoch_ms(std::fs::metadata(self.dir.join(path))?.modified()?))
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        Some(epoch_ms(SystemTime::now()))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -174,6 +177,11 @@ impl Disk for RealDisk {
     fn random(&self) -> u64 {
         rand::random()
     }
+}
+
+fn epoch_ms(time: SystemTime) -> i64 {
+    let since_epoch = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Options by which a new file is its owner's alone.

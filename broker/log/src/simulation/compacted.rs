@@ -233,48 +233,49 @@ fn fill(world: &mut World, appends: usize) {
 
 #[test]
 fn a_cleaning_that_came_to_rest_leaves_the_latest_record_of_each_key() {
-    each_seed("cleaned", 4, |seed| {
-        let mut world = World::new(seed);
-        for id in world.compacted_ids() {
-            world.be_eager(id);
-            world.append_records(id, &[(b"gone", Some(b"value")), (b"gone", None)]);
-        }
-        fill(&mut world, 230);
+    each_seed("cleaned", 4, |seed| clean(World::new(seed)));
+}
+
+pub fn clean(mut world: World) {
+    for id in world.compacted_ids() {
+        world.be_eager(id);
+        world.append_records(id, &[(b"gone", Some(b"value")), (b"gone", None)]);
+    }
+    fill(&mut world, 230);
+    world.compacted_ids().into_iter().for_each(|id| world.end_transactions(id));
+    fill(&mut world, 20);
+    world.log.core().checkpoint_view();
+    let full = world.used_bytes();
+    world.compact_all();
+    world.drain();
+    world.check();
+    assert!(world.used_bytes() < full, "the old segments are gone");
+    for id in world.compacted_ids() {
+        let (cleaned_to, _) = world.check_cleaned(id);
+        assert!(cleaned_to > 50, "{cleaned_to} offsets");
+    }
+    // The next cleaning has met all that was there before it, and the one after that comes
+    // behind every horizon of those: their tombstones go.
+    for _ in 0..2 {
+        world.now_ms += 1_000_000;
         world.compacted_ids().into_iter().for_each(|id| world.end_transactions(id));
-        fill(&mut world, 20);
+        fill(&mut world, 60);
         world.log.core().checkpoint_view();
-        let full = world.disk.used_bytes();
         world.compact_all();
-        world.drain();
-        world.check();
-        assert!(world.disk.used_bytes() < full, "the old segments are gone");
-        for id in world.compacted_ids() {
-            let (cleaned_to, _) = world.check_cleaned(id);
-            assert!(cleaned_to > 50, "{cleaned_to} offsets");
-        }
-        // The next cleaning has met all that was there before it, and the one after that comes
-        // behind every horizon of those: their tombstones go.
-        for _ in 0..2 {
-            world.now_ms += 1_000_000;
-            world.compacted_ids().into_iter().for_each(|id| world.end_transactions(id));
-            fill(&mut world, 60);
-            world.log.core().checkpoint_view();
-            world.compact_all();
-        }
-        world.stop_and_reopen(Some(CrashMode::Tear));
-        for id in world.compacted_ids() {
-            let model = world.partitions[&id].clone();
-            let (cleaned_to, left) = world.check_cleaned(id);
-            let appended_ms = |record: &Record| {
-                let (base_offset, _, _) = model.acked.iter().rfind(|a| a.0 <= record.offset)?;
-                Some(model.appended_ms[base_offset])
-            };
-            let old = left.iter().filter(|record| is_tombstone(record));
-            let old = old.filter(|record| appended_ms(record) < Some(world.now_ms - 1_500_000));
-            assert_eq!(old.count(), 0, "tombstones below {cleaned_to}");
-            assert!(left.iter().all(|record| record.key.as_deref() != Some(b"gone")));
-        }
-    });
+    }
+    world.stop_and_reopen(Some(CrashMode::Tear));
+    for id in world.compacted_ids() {
+        let model = world.partitions[&id].clone();
+        let (cleaned_to, left) = world.check_cleaned(id);
+        let appended_ms = |record: &Record| {
+            let (base_offset, _, _) = model.acked.iter().rfind(|a| a.0 <= record.offset)?;
+            Some(model.appended_ms[base_offset])
+        };
+        let old = left.iter().filter(|record| is_tombstone(record));
+        let old = old.filter(|record| appended_ms(record) < Some(world.now_ms - 1_500_000));
+        assert_eq!(old.count(), 0, "tombstones below {cleaned_to}");
+        assert!(left.iter().all(|record| record.key.as_deref() != Some(b"gone")));
+    }
 }
 
 #[test]

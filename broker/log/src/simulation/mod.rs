@@ -7,6 +7,7 @@
 mod compacted;
 mod faults;
 mod rounds;
+mod stores;
 mod world;
 
 /// Runs the seeds; the one that failed is the last that the output names.

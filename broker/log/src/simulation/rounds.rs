@@ -10,27 +10,28 @@ const STEPS: usize = 600;
 
 #[test]
 fn what_was_acknowledged_survives_any_crash_and_nothing_else_is_shown() {
-    each_seed("crashes", 8, |seed| {
-        let mut world = World::new(seed);
-        for _ in 0..STEPS {
-            match world.random.random_range(0..100) {
-                0..=39 => world.append(),
-                40..=41 => world.check_now(),
-                42..=43 => world.trim_somewhere(),
-                44 => world.stop_and_reopen(None),
-                45 => {
-                    let modes = [CrashMode::KeepAll, CrashMode::LoseAll, CrashMode::Tear];
-                    let mode = modes[world.random.random_range(0..3)];
-                    world.stop_and_reopen(Some(mode));
-                }
-                46 => world.close_and_reopen(),
-                47 => world.replace_topic(),
-                _ => drop(world.step()),
+    each_seed("crashes", 8, |seed| live(World::new(seed)));
+}
+
+pub fn live(mut world: World) {
+    for _ in 0..STEPS {
+        match world.random.random_range(0..100) {
+            0..=39 => world.append(),
+            40..=41 => world.check_now(),
+            42..=43 => world.trim_somewhere(),
+            44 => world.stop_and_reopen(None),
+            45 => {
+                let modes = [CrashMode::KeepAll, CrashMode::LoseAll, CrashMode::Tear];
+                let mode = modes[world.random.random_range(0..3)];
+                world.stop_and_reopen(Some(mode));
             }
+            46 => world.close_and_reopen(),
+            47 => world.replace_topic(),
+            _ => drop(world.step()),
         }
-        world.drain();
-        world.check();
-    });
+    }
+    world.drain();
+    world.check();
 }
 
 impl World {
@@ -40,7 +41,7 @@ impl World {
         self.check();
     }
 
-    fn close_and_reopen(&mut self) {
+    pub fn close_and_reopen(&mut self) {
         self.collect();
         self.log.close();
         self.collect();
@@ -54,38 +55,36 @@ impl World {
 
 #[test]
 fn removing_and_trimming_give_the_space_back() {
-    each_seed("space", 3, |seed| {
-        let mut world = World::new(seed);
-        for _ in 0..300 {
-            world.append();
-            world.step();
-            world.step();
-        }
-        world.drain();
-        let full = world.disk.used_bytes();
-        let ids: Vec<_> = world.partitions.keys().copied().collect();
-        for id in &ids[..2] {
-            let end = world.partitions[id].end_offset();
-            world.partitions.get_mut(id).expect("ours").log_start_offset = end;
-            world.log.trim(*id, end);
-        }
-        world.drain();
-        world.check();
-        let trimmed = world.disk.used_bytes();
-        assert!(trimmed < full - 20_000, "{full} to {trimmed}");
-        for id in &ids[..2] {
-            assert_eq!(world.log.ends(*id).expect("attached").bytes, 0, "sealed and gone");
-        }
-        world.log.remove(ids[2]);
-        world.partitions.remove(&ids[2]);
-        world.drain();
-        let removed = world.disk.used_bytes();
-        assert!(removed < trimmed, "{trimmed} to {removed}");
-        world.stop_and_reopen(Some(CrashMode::Tear));
-        world.drain();
-        assert!(
-            world.disk.used_bytes() <= removed + 10_000,
-            "a crash brings nothing back for good"
-        );
-    });
+    each_seed("space", 3, |seed| give_back(World::new(seed)));
+}
+
+pub fn give_back(mut world: World) {
+    for _ in 0..300 {
+        world.append();
+        world.step();
+        world.step();
+    }
+    world.drain();
+    let full = world.used_bytes();
+    let ids: Vec<_> = world.partitions.keys().copied().collect();
+    for id in &ids[..2] {
+        let end = world.partitions[id].end_offset();
+        world.partitions.get_mut(id).expect("ours").log_start_offset = end;
+        world.log.trim(*id, end);
+    }
+    world.drain();
+    world.check();
+    let trimmed = world.used_bytes();
+    assert!(trimmed < full - 20_000, "{full} to {trimmed}");
+    for id in &ids[..2] {
+        assert_eq!(world.log.ends(*id).expect("attached").bytes, 0, "sealed and gone");
+    }
+    world.log.remove(ids[2]);
+    world.partitions.remove(&ids[2]);
+    world.drain();
+    let removed = world.used_bytes();
+    assert!(removed < trimmed, "{trimmed} to {removed}");
+    world.stop_and_reopen(Some(CrashMode::Tear));
+    world.drain();
+    assert!(world.used_bytes() <= removed + 10_000, "a crash brings nothing back for good");
 }

@@ -1,6 +1,7 @@
 //! A log on a memory disk, and beside it the model of what it must hold.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -15,11 +16,18 @@ use crate::disk::{CrashMode, MemoryDisk};
 use crate::log::Log;
 use crate::producers::Producers;
 use crate::types::*;
-use crate::view::MemoryViews;
+use crate::view::{MemoryViews, SledViews, Views};
 use crate::wire;
 
 /// Base offset, last offset and the bytes as they must be stored.
 type Stored = (i64, i64, Bytes);
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
 /// Keys of control records.
 const ABORT: [u8; 4] = [0, 0, 0, 0];
 const COMMIT: [u8; 4] = [0, 0, 0, 1];
@@ -30,6 +38,8 @@ pub struct World {
     pub random: StdRng,
     pub disk: MemoryDisk,
     pub views: MemoryViews,
+    /// Where the real database is, in place of the stand-in.
+    pub sled: Option<PathBuf>,
     pub options: Options,
     pub log: Log,
     pub partitions: BTreeMap<PartitionId, Model>,
@@ -132,20 +142,24 @@ impl Model {
 
 impl World {
     pub fn new(seed: u64) -> World {
+        World::with_store(seed, Store::Segments, None)
+    }
+
+    pub fn with_store(seed: u64, store: Store, sled: Option<PathBuf>) -> World {
         let disk = MemoryDisk::new(seed);
         let views = MemoryViews::default();
         let mut options = Options::new("/memory");
+        options.store = store;
         options.journal_file_bytes = 48 << 10;
         options.tail_cache_bytes_max = 12 << 10;
         options.unsettled_bytes_max = 24 << 10;
         options.disk_reserve_bytes = 0;
-        let (log, last_open) =
-            Log::open_with(options.clone(), Arc::new(disk.clone()), Arc::new(views.clone()))
-                .expect("an empty disk opens");
+        let (log, last_open) = open(&options, &disk, &views, sled.as_deref());
         let mut world = World {
             random: StdRng::seed_from_u64(seed ^ 0x5eed),
             disk,
             views,
+            sled,
             options,
             log,
             partitions: BTreeMap::new(),
@@ -163,6 +177,11 @@ impl World {
         world.add_topic("topic-6", true, true);
         world.last_start = world.log.prepare().expect("starts");
         world
+    }
+
+    /// Of the disk, and of the records where they are not there.
+    pub fn used_bytes(&self) -> u64 {
+        self.disk.used_bytes() + self.views.records_byte_count()
     }
 
     pub fn add_topic(&mut self, folder: &str, keyed: bool, compacted: bool) -> PartitionId {
@@ -219,7 +238,7 @@ impl World {
             builder.push(random.random_range(0..10_000), Some(&key), Some(&[0; 6]), &[]);
             return stored(builder, base_offset);
         }
-        let codec = if random.random_bool(0.2) { Compression::Lz4 } else { Compression::None };
+        let codec = CODECS[if random.random_bool(0.2) { random.random_range(1..5) } else { 0 }];
         let mut builder = BatchBuilder::new(codec);
         if transactional {
             let id = random.random_range(10..14);
@@ -397,10 +416,12 @@ impl World {
         );
         self.log = parked.expect("an empty disk opens").0;
         match power_cut {
-            Some(mode) => self.disk.crash(mode),
-            None => self.disk.kill(),
+            Some(mode) => self.cut_power(mode),
+            None => {
+                self.disk.kill();
+                self.views.kill();
+            }
         }
-        self.views.kill();
         match self.random.random_range(0..6) {
             0 => self.views.corrupt(),
             1 => drop(crate::view::Views::set_aside(&self.views)),
@@ -408,13 +429,17 @@ impl World {
         }
     }
 
+    fn cut_power(&mut self, mode: CrashMode) {
+        self.disk.crash(mode);
+        self.views.power_cut(match mode {
+            CrashMode::KeepAll => 1.0,
+            CrashMode::LoseAll => 0.0,
+            CrashMode::Tear => self.random.random(),
+        });
+    }
+
     pub fn reopen(&mut self) {
-        let (log, report) = Log::open_with(
-            self.options.clone(),
-            Arc::new(self.disk.clone()),
-            Arc::new(self.views.clone()),
-        )
-        .expect("opens again");
+        let (log, report) = open(&self.options, &self.disk, &self.views, self.sled.as_deref());
         self.log = log;
         self.last_open = report;
         let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
@@ -601,6 +626,19 @@ impl World {
         let folder = model.folder.trim_end_matches("-0").to_owned();
         self.add_topic(&folder, model.keyed, model.compaction.is_some());
     }
+}
+
+fn open(
+    options: &Options,
+    disk: &MemoryDisk,
+    views: &MemoryViews,
+    sled: Option<&Path>,
+) -> (Log, OpenReport) {
+    let views: Arc<dyn Views> = match sled {
+        Some(path) => Arc::new(SledViews::new(path.to_owned(), 1 << 20)),
+        None => Arc::new(views.clone()),
+    };
+    Log::open_with(options.clone(), Arc::new(disk.clone()), views).expect("opens")
 }
 
 /// The batch as it must be on the disk.

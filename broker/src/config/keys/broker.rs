@@ -222,6 +222,18 @@ const DATA: &[Key] = &[
     .differs("never", "see odradek.durability")
     .dynamic(),
     Key::new(
+        "odradek.log.store",
+        Kind::OneOf(&["segments", "sled"]),
+        "What keeps the records on the disk.",
+    )
+    .long(
+        "segments: files in a folder a partition, as Kafka's. sled: one database, with few files \
+               and several times the bytes written. What is acknowledged is as safe in both until \
+               it leaves the journal; after that a power cut may damage the database. A folder \
+               keeps the store that it was made with.",
+    )
+    .default("segments"),
+    Key::new(
         "odradek.disk.reserve.bytes",
         Kind::Long { min: 0, max: LONG },
         "Free disk space that records may not use.",
