@@ -3,24 +3,16 @@
 //! The group's rights are left alone: `root:odradek` with 640 is how packages install such files.
 //! Other systems than Unix have no such bits, and nothing is said there.
 
+use std::path::Path;
+
 use crate::config::Config;
 
 /// A sentence for each, with the command that mends it.
 #[cfg(unix)]
 pub fn warnings(config: &Config) -> Vec<String> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = |path: &std::path::Path| {
-        std::fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o777)
-    };
-    let mut warnings = Vec::new();
-    for (path, what) in config.secret_files() {
-        let Some(mode) = mode(&path).filter(|mode| mode & 0o006 != 0) else { continue };
-        let path = path.display();
-        warnings.push(format!(
-            "{path} holds {what}, and every user of this machine can read or change it (mode \
-             {mode:03o}). Write: chmod o-rwx {path}"
-        ));
-    }
+    let secret_files = config.secret_files().into_iter();
+    let mut warnings: Vec<String> =
+        secret_files.filter_map(|(path, what)| warning(&path, what)).collect();
     // Without a login anywhere, whoever is on this machine may read the topics as a client.
     let login = config.listeners.iter().any(|listener| listener.protocol.sasl());
     let open = mode(&config.log_dir).filter(|mode| login && mode & 0o007 != 0);
@@ -34,6 +26,28 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
+/// The same for one file, which holds `what`.
+#[cfg(unix)]
+pub fn warning(path: &Path, what: &str) -> Option<String> {
+    let mode = mode(path).filter(|mode| mode & 0o006 != 0)?;
+    let path = path.display();
+    Some(format!(
+        "{path} holds {what}, and every user of this machine can read or change it (mode \
+         {mode:03o}). Write: chmod o-rwx {path}"
+    ))
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+pub fn warning(_path: &Path, _what: &str) -> Option<String> {
+    None
+}
+
 #[cfg(not(unix))]
 pub fn warnings(_config: &Config) -> Vec<String> {
     Vec::new()
@@ -42,7 +56,6 @@ pub fn warnings(_config: &Config) -> Vec<String> {
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::*;
     use crate::config::Sources;

@@ -28,7 +28,8 @@ pub struct SourceConfig {
     pub topic_configs: BTreeMap<String, String>,
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Template of the record key, such as `"{id}"`. Default: no key.
+    /// Template of the record key, such as `"{id}"`. Default: no key; of `mqtt` the message's
+    /// topic, which is `"{mqtt.topic}"`.
     pub key: Option<String>,
     /// Where the record timestamp comes from. Default: the time of arrival.
     pub time: Option<TimeConfig>,
@@ -36,8 +37,17 @@ pub struct SourceConfig {
     pub on_error: Option<OnError>,
     pub backoff: Option<BackoffConfig>,
 
-    // websocket
+    /// Of `websocket` a `ws://` or `wss://` address; of `mqtt` one such as
+    /// `mqtt://localhost:1883`, or `mqtts://` with TLS.
     pub url: Option<String>,
+    /// Of `websocket` and `mqtt`.
+    pub keepalive: Option<KeepaliveConfig>,
+    /// Of `websocket` and `mqtt`, there by default `{ codec = "json" }`.
+    pub decode: Option<DecodeConfig>,
+    /// Silence after which the state is `quiet` (a closed market, say). Default `"60s"`.
+    pub quiet_after: Option<Span>,
+
+    // websocket
     /// Text messages to send on every open. `{symbols}` becomes a JSON array of all symbols of the
     /// socket; a message with `{symbol}` is sent once for each symbol.
     pub on_open: Option<Vec<String>>,
@@ -45,8 +55,6 @@ pub struct SourceConfig {
     pub symbols: Option<Vec<String>>,
     /// Default 100: feeds drop sockets that ask for too many.
     pub symbols_per_socket: Option<usize>,
-    pub keepalive: Option<KeepaliveConfig>,
-    pub decode: Option<DecodeConfig>,
     pub format: Option<Format>,
     /// `"0.3"`: yliveticker's ten keys of 2021 instead of the thirteen of today.
     pub compat: Option<String>,
@@ -58,8 +66,32 @@ pub struct SourceConfig {
     pub origin: Option<String>,
     /// Opens a fresh socket so often, before the server closes the old one. `"0s"`: never.
     pub recycle: Option<Span>,
-    /// Silence after which the state is `quiet` (a closed market, say). Default `"60s"`.
-    pub quiet_after: Option<Span>,
+
+    // mqtt
+    /// Topic filters to subscribe to, such as `["zigbee2mqtt/#", "tele/+/SENSOR"]`.
+    pub topics: Option<Vec<String>>,
+    /// Topic filters of messages that are left out.
+    pub ignore_topics: Option<Vec<String>>,
+    /// Levels of the topic that become fields: `"home/{room}/{sensor}"`. `{name...}` stands for one
+    /// level or several, `+` for one that is left out. They take the place of equal names in the
+    /// payload. A topic that does not fit is an input that cannot be decoded.
+    pub topic_fields: Option<String>,
+    /// 1 (default): a message is acknowledged when its records are durable. 0: it is not
+    /// acknowledged, and lost where the connection is.
+    pub qos: Option<u8>,
+    /// Default: another one at every connection. Two clients with one name disconnect each other.
+    pub client_id: Option<String>,
+    /// The server keeps what comes while this source is away; needs `client_id`. Default false.
+    pub persistent_session: Option<bool>,
+    /// What becomes of a message that the server had kept from before. Default `drop`.
+    pub retained: Option<Retained>,
+    pub user: Option<String>,
+    /// A file whose first line is the password; read at every connection.
+    pub password_file: Option<PathBuf>,
+    /// The environment variable that holds the password.
+    pub password_env: Option<String>,
+    /// PEM file of the authority that signed the server's certificate. Default: the system's.
+    pub tls_ca: Option<PathBuf>,
 
     // csv
     /// A `.csv` or `.csv.gz` file, or `demo:flights`.
@@ -98,6 +130,7 @@ fn yes() -> bool {
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Websocket,
+    Mqtt,
     Csv,
     Synthetic,
 }
@@ -106,6 +139,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Websocket => "websocket",
+            Self::Mqtt => "mqtt",
             Self::Csv => "csv",
             Self::Synthetic => "synthetic",
         }
@@ -116,6 +150,7 @@ impl Kind {
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     Yahoo,
+    Zigbee2mqtt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +193,8 @@ pub struct KeepaliveConfig {
     pub ping: Option<Span>,
     /// No frame of any kind for so long: the socket is dropped. Default `"45s"`.
     pub idle_timeout: Option<Span>,
-    /// How often the `on_open` messages are sent again. Default `"0s"`: only on open.
+    /// How often the `on_open` messages are sent again. Default `"0s"`: only on open. Of
+    /// `websocket` alone.
     pub resend_on_open: Option<Span>,
 }
 
@@ -179,6 +215,19 @@ pub enum Codec {
     /// Yahoo's `PricingData`: base64 of a protobuf, bare or in a JSON envelope.
     Yahoo,
     Json,
+    /// One value, such as `21.5` or `ON`, which becomes `{"value": 21.5}`.
+    Scalar,
+}
+
+/// Messages that the server had kept before the subscription: the last one of each topic, of an age
+/// that nobody knows, and again at every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retained {
+    Drop,
+    /// Every record has a field `retained`, true or false.
+    Mark,
+    Keep,
 }
 
 /// The shape of a stored quote.

@@ -3,12 +3,15 @@
 //! | header | value |
 //! | --- | --- |
 //! | `odradek.error.reason` | a word, the metric's label: `csv`, `time`, `time_range`, `json`, … |
-//! | `odradek.error.detail` | a sentence |
+//! | `odradek.error.detail` | a sentence, its first 1,024 bytes |
 //! | `odradek.error.source` | the source's name |
 //! | `odradek.error.line` | the line in the file (csv only) |
+//! | `mqtt.topic` | the message's topic (mqtt only, as at its records) |
 
 use bytes::Bytes;
 use odradek_broker::client::Record;
+
+use crate::limits::DEAD_LETTER_DETAIL_BYTES_MAX;
 
 pub(crate) struct DeadLetter<'a> {
     pub reason: &'static str,
@@ -23,9 +26,11 @@ impl DeadLetter<'_> {
         let header = |name: &'static str, value: String| {
             (Bytes::from_static(name.as_bytes()), Some(Bytes::from(value)))
         };
+        let end = self.detail.len().min(DEAD_LETTER_DETAIL_BYTES_MAX);
+        let end = (0..=end).rev().find(|at| self.detail.is_char_boundary(*at)).unwrap_or(0);
         let mut headers = vec![
             header("odradek.error.reason", self.reason.to_owned()),
-            header("odradek.error.detail", self.detail.to_owned()),
+            header("odradek.error.detail", self.detail[..end].to_owned()),
             header("odradek.error.source", self.source.to_owned()),
         ];
         if let Some(line) = self.line {

@@ -1,4 +1,4 @@
-//! Sources that fill topics: live feeds over WebSocket, replayed files, synthetic prices.
+//! Sources that fill topics: live feeds over WebSocket and MQTT, replayed files, synthetic prices.
 //!
 //! [`SourceConfig`] is one `[[source]]` of `pipeline.toml`; [`validate`] says what is wrong with a
 //! list of them; [`Sources`] runs them. Topics are reached through `broker::client::Client` alone.
@@ -6,7 +6,8 @@
 //! Invariants, each kept by the module named:
 //! 1. What a source stores is committed in units that hold all that belongs together: a row and its
 //!    position (`csv`), a walk and its state (`synthetic`), a frame's records and its dead letter.
-//! 2. A pong leaves only after the frames before it are durable (`websocket::session`).
+//! 2. A pong leaves only after the frames before it are durable (`websocket::session`), and so does
+//!    the acknowledgement of an MQTT message (`mqtt::session`).
 //! 3. No queue grows without bound (`limits`); a log that cannot keep up slows the input down.
 //! 4. A source's failure, a panic included, stays its own (`supervise`).
 
@@ -16,10 +17,12 @@ pub mod config;
 mod csv;
 mod dead_letter;
 mod event_time;
+mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
 mod meter;
+mod mqtt;
 mod plan;
 mod preset;
 mod problem;
@@ -41,12 +44,13 @@ use tokio::time::Instant;
 
 pub use config::SourceConfig;
 pub use meter::{SourceState, SourceStatus};
-pub use plan::validate;
+pub use plan::{validate, warnings};
 pub use problem::Problem;
 
 use clock::Clock;
 use csv::CsvRunner;
 use meter::{Families, Gauges};
+use mqtt::MqttRunner;
 use plan::{KindPlan, Plan};
 use supervise::{Context, RunError, Runner, Supervised};
 use synthetic::SyntheticRunner;
@@ -75,6 +79,7 @@ impl Sources {
         registry: &Registry,
         clock: Clock,
     ) -> Self {
+        warnings(&configs).iter().for_each(|warning| tracing::warn!("{warning}"));
         let families = Families::new(registry);
         let sources = configs.into_iter().map(|config| {
             let meter = families.meter(&config.name, config.kind.name(), &config.topic, clock);
@@ -136,6 +141,7 @@ impl Sources {
 fn runner(plan: Plan) -> Arc<dyn Runner> {
     match plan.kind.clone() {
         KindPlan::Websocket(feed) => Arc::new(WebsocketRunner { plan, feed: *feed }),
+        KindPlan::Mqtt(feed) => Arc::new(MqttRunner { plan, feed: *feed }),
         KindPlan::Csv(csv) => Arc::new(CsvRunner { plan, csv }),
         KindPlan::Synthetic(walk) => Arc::new(SyntheticRunner { plan, walk }),
     }

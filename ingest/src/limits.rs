@@ -26,6 +26,19 @@ pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Documents that one frame may explode into.
 pub const DOCUMENTS_PER_FRAME_MAX: usize = 10_000;
 
+/// An MQTT message: its topic and its payload. A larger one is skipped and never held in memory.
+pub const MQTT_MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Key and value of a record of it, written out: a float such as `1e15` becomes four times as long.
+/// With what is in the batch before it (512 KiB at most) it fits into a topic's usual
+/// `max.message.bytes` of 1 MiB.
+pub const MQTT_RECORD_BYTES_MAX: usize = 500 << 10;
+/// A topic's name stands in the key, a header and perhaps a field of each of its records.
+pub const MQTT_TOPIC_BYTES_MAX: usize = 1 << 10;
+/// Filters of one source: they are sent in one packet, and every message is compared with them.
+pub const MQTT_FILTERS_MAX: usize = 100;
+/// The standard allows 64 KiB.
+pub const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+
 /// Recent records that are remembered to recognise a repetition, for all keys of a socket
 /// together. 16 bytes each, about 3 MiB with the tables around them. It must hold what a server
 /// may send again after a cut: all frames since the last pong that reached it.
@@ -47,6 +60,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SYNTHETIC_RECORDS_PER_UNIT_MAX: usize = 2_000;
 /// The longest history: a day, so that a typing error does not fill a disk.
 pub const SYNTHETIC_HISTORY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What went wrong, in a dead letter. It may quote the input, which is in the value as a whole.
+pub const DEAD_LETTER_DETAIL_BYTES_MAX: usize = 1 << 10;
 
 /// How long `stop` waits for the sources to finish the unit they are at.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use odradek_broker::file_modes;
 
 use crate::backoff::BackoffPlan;
-use crate::config::{Kind, OnError, Shape, SourceConfig, TimeConfig, Types};
+use crate::config::{Kind, OnError, Preset, Shape, SourceConfig, TimeConfig, Types};
 use crate::csv::pace::Pace;
 use crate::event_time::TimePlan;
 use crate::limits;
+use crate::mqtt::plan::MqttPlan;
 use crate::preset;
 use crate::problem::{Problem, Problems};
 use crate::template::Template;
@@ -37,6 +39,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone)]
 pub(crate) enum KindPlan {
     Websocket(Box<WebsocketPlan>),
+    Mqtt(Box<MqttPlan>),
     Csv(CsvPlan),
     Synthetic(SyntheticPlan),
 }
@@ -79,6 +82,15 @@ pub fn validate(configs: &[SourceConfig]) -> Vec<Problem> {
     found
 }
 
+/// Files with passwords that other users of this machine may read, with the command that mends it.
+pub fn warnings(configs: &[SourceConfig]) -> Vec<String> {
+    let files = configs.iter().filter_map(|config| {
+        let what = format!("the password of source {}", config.name);
+        file_modes::warning(config.password_file.as_ref()?, &what)
+    });
+    files.collect()
+}
+
 impl Plan {
     pub fn of(config: &SourceConfig) -> Result<Self, Vec<Problem>> {
         let config = preset::filled(config.clone());
@@ -86,7 +98,9 @@ impl Plan {
         check_keys(&config, &mut problems);
         check_names(&config, &mut problems);
         let on_error = config.on_error.unwrap_or(OnError::DeadLetter);
-        let key = config.key.as_deref().and_then(|key| template("key", key, &mut problems));
+        let usual_key = (config.kind == Kind::Mqtt).then_some("{mqtt.topic}");
+        let key = config.key.as_deref().or(usual_key);
+        let key = key.and_then(|key| template("key", key, &mut problems));
         let time = time_plan(config.time.as_ref(), &mut problems);
         let partitions = config.partitions.unwrap_or(1);
         if partitions < 1 {
@@ -95,6 +109,9 @@ impl Plan {
         let kind = match config.kind {
             Kind::Websocket => WebsocketPlan::of(&config, &mut problems)
                 .map(|feed| KindPlan::Websocket(Box::new(feed))),
+            Kind::Mqtt => {
+                MqttPlan::of(&config, &mut problems).map(|feed| KindPlan::Mqtt(Box::new(feed)))
+            }
             Kind::Csv => csv_plan(&config, &mut problems).map(KindPlan::Csv),
             Kind::Synthetic => synthetic_plan(&config, &mut problems).map(KindPlan::Synthetic),
         };
@@ -121,18 +138,19 @@ impl Plan {
 
 /// A key that means nothing for this kind of source is refused rather than ignored.
 fn check_keys(config: &SourceConfig, problems: &mut Problems) {
-    use Kind::{Csv, Synthetic, Websocket};
-    let keys: [(&'static str, bool, &[Kind]); 30] = [
-        ("preset", config.preset.is_some(), &[Websocket]),
-        ("key", config.key.is_some(), &[Websocket, Csv]),
-        ("time", config.time.is_some(), &[Websocket, Csv]),
-        ("on_error", config.on_error.is_some(), &[Websocket, Csv]),
-        ("url", config.url.is_some(), &[Websocket]),
+    use Kind::{Csv, Mqtt, Synthetic, Websocket};
+    let keys: &[(&'static str, bool, &[Kind])] = &[
+        ("preset", config.preset.is_some(), &[Websocket, Mqtt]),
+        ("key", config.key.is_some(), &[Websocket, Mqtt, Csv]),
+        ("time", config.time.is_some(), &[Websocket, Mqtt, Csv]),
+        ("on_error", config.on_error.is_some(), &[Websocket, Mqtt, Csv]),
+        ("url", config.url.is_some(), &[Websocket, Mqtt]),
+        ("keepalive", config.keepalive.is_some(), &[Websocket, Mqtt]),
+        ("decode", config.decode.is_some(), &[Websocket, Mqtt]),
+        ("quiet_after", config.quiet_after.is_some(), &[Websocket, Mqtt]),
         ("on_open", config.on_open.is_some(), &[Websocket]),
         ("symbols", config.symbols.is_some(), &[Websocket, Synthetic]),
         ("symbols_per_socket", config.symbols_per_socket.is_some(), &[Websocket]),
-        ("keepalive", config.keepalive.is_some(), &[Websocket]),
-        ("decode", config.decode.is_some(), &[Websocket]),
         ("format", config.format.is_some(), &[Websocket]),
         ("compat", config.compat.is_some(), &[Websocket]),
         ("floats", config.floats.is_some(), &[Websocket]),
@@ -140,7 +158,17 @@ fn check_keys(config: &SourceConfig, problems: &mut Problems) {
         ("user_agent", config.user_agent.is_some(), &[Websocket]),
         ("origin", config.origin.is_some(), &[Websocket]),
         ("recycle", config.recycle.is_some(), &[Websocket]),
-        ("quiet_after", config.quiet_after.is_some(), &[Websocket]),
+        ("topics", config.topics.is_some(), &[Mqtt]),
+        ("ignore_topics", config.ignore_topics.is_some(), &[Mqtt]),
+        ("topic_fields", config.topic_fields.is_some(), &[Mqtt]),
+        ("qos", config.qos.is_some(), &[Mqtt]),
+        ("client_id", config.client_id.is_some(), &[Mqtt]),
+        ("persistent_session", config.persistent_session.is_some(), &[Mqtt]),
+        ("retained", config.retained.is_some(), &[Mqtt]),
+        ("user", config.user.is_some(), &[Mqtt]),
+        ("password_file", config.password_file.is_some(), &[Mqtt]),
+        ("password_env", config.password_env.is_some(), &[Mqtt]),
+        ("tls_ca", config.tls_ca.is_some(), &[Mqtt]),
         ("path", config.path.is_some(), &[Csv]),
         ("delimiter", config.delimiter.is_some(), &[Csv]),
         ("header", config.header.is_some(), &[Csv]),
@@ -153,13 +181,22 @@ fn check_keys(config: &SourceConfig, problems: &mut Problems) {
         ("loop", config.repeat.is_some(), &[Csv]),
         ("seed", config.seed.is_some(), &[Synthetic]),
         ("rate", config.rate.is_some(), &[Synthetic]),
+        ("history", config.history.is_some(), &[Synthetic]),
     ];
-    let history = [("history", config.history.is_some(), &[Synthetic] as &[Kind])];
-    for (key, set, kinds) in keys.into_iter().chain(history) {
+    for &(key, set, kinds) in keys {
         if set && !kinds.contains(&config.kind) {
             let kind = config.kind.name();
             problems.add(key, format!("means nothing for type = {kind:?}"), "remove the key");
         }
+    }
+    let (preset, kind) = match config.preset {
+        None => return,
+        Some(Preset::Yahoo) => ("yahoo", Websocket),
+        Some(Preset::Zigbee2mqtt) => ("zigbee2mqtt", Mqtt),
+    };
+    if config.kind != kind {
+        let what = format!("{preset} is for type = {:?}", kind.name());
+        problems.add("preset", what, "write that type, or remove the preset");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::span::Span;
 pub(crate) fn filled(mut config: SourceConfig) -> SourceConfig {
     match config.preset {
         Some(Preset::Yahoo) => fill_yahoo(&mut config),
+        Some(Preset::Zigbee2mqtt) => fill_zigbee2mqtt(&mut config),
         None => {}
     }
     config
@@ -38,6 +39,29 @@ fn fill_yahoo(config: &mut SourceConfig) {
     let keepalive = config.keepalive.get_or_insert_with(KeepaliveConfig::default);
     // yfinance's own client repeats the whole list every 15 s; without it, updates dry up.
     keepalive.resend_on_open.get_or_insert(seconds(15));
+}
+
+/// A device's state is on `zigbee2mqtt/NAME`, and a name may have slashes in it. Beside it: what
+/// the bridge tells of itself, requests of others to the devices, and whether a device is there.
+/// The payloads carry no time.
+fn fill_zigbee2mqtt(config: &mut SourceConfig) {
+    set(&mut config.url, "mqtt://localhost:1883");
+    let topics = config.topics.get_or_insert_with(|| vec!["zigbee2mqtt/#".to_owned()]);
+    // `base_topic` can be another one, in Zigbee2MQTT's settings and so in `topics`.
+    let base = topics.first().and_then(|topic| topic.strip_suffix("/#")).unwrap_or("zigbee2mqtt");
+    let field = format!("{base}/{{friendly_name...}}");
+    config.topic_fields.get_or_insert(field);
+    config.ignore_topics.get_or_insert_with(|| {
+        let mut ignored = vec![format!("{base}/bridge/#")];
+        for request in ["set", "set/+", "get", "get/+", "availability"] {
+            for name in ["+", "+/+"] {
+                ignored.push(format!("{base}/{name}/{request}"));
+            }
+        }
+        ignored
+    });
+    config.decode.get_or_insert(DecodeConfig { codec: Codec::Json, filter: None, explode: None });
+    set(&mut config.key, "{friendly_name}");
 }
 
 fn set(value: &mut Option<String>, text: &str) {

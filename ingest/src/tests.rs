@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::config::{Floats, Format, TimeUnit};
 use crate::event_time::TimePlan;
+use crate::feed::decode::Decoder;
+use crate::feed::filter::Filter;
+use crate::feed::pricing::PricingData;
 use crate::template::Template;
 use crate::testing::{FakeLog, Fault, run_until, source, until};
-use crate::websocket::decode::Decoder;
-use crate::websocket::filter::Filter;
-use crate::websocket::pricing::PricingData;
 use crate::{SourceConfig, SourceState, Sources, validate};
 
 const YAHOO: &str = r#"
@@ -93,8 +93,51 @@ fn every_problem_is_found_at_once_and_says_what_to_write() {
     let no_symbols = YAHOO.replace("symbols = [\"GM\", \"AAPL\", \"BTC-USD\"]", "");
     assert!(problems(&no_symbols).contains("symbols: is missing"));
     assert!(problems(&format!("{YAHOO}compat = \"0.4\"")).contains("compat"));
+    let mqtt = r#"
+        name = "a"
+        type = "mqtt"
+        preset = "yahoo"
+        topic = "t"
+        url = "mqtt://me:hunter2@localhost"
+        topics = ["a/#/b"]
+        topic_fields = "a/b"
+        qos = 2
+        persistent_session = true
+        password_file = "x"
+        password_env = "Y"
+        on_open = ["{}"]
+    "#;
+    let found = problems(mqtt);
+    let keys =
+        ["preset", "url", "topics", "topic_fields", "qos", "client_id", "password_env", "on_open"];
+    for key in keys {
+        assert!(found.contains(&format!("source \"a\": {key}: ")), "{key}\n{found}");
+    }
+    assert!(!found.contains("hunter2"), "{found}");
     let twice = [source(YAHOO), source(YAHOO)];
     assert!(validate(&twice)[0].to_string().contains("another source"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_password_file_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "secret").unwrap();
+    let toml = format!(
+        "name = 'a'\ntype = 'mqtt'\ntopic = 't'\nurl = 'mqtt://localhost'\ntopics = ['#']\n\
+         user = 'u'\npassword_file = '{}'",
+        file.display()
+    );
+    let config = source(&toml);
+    assert_eq!(validate(std::slice::from_ref(&config)), []);
+    for (mode, count) in [(0o640, 0), (0o644, 1)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = crate::warnings(std::slice::from_ref(&config));
+        assert_eq!(warnings.len(), count, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| !warning.contains("secret")), "{warnings:?}");
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,12 @@ impl Check {
         match pipeline::find(self.pipeline.as_deref(), sources.file.as_deref()) {
             Some(file) => {
                 println!("{}", file.display());
-                problems.extend(pipeline::read(&file).err().into_iter().flatten());
+                match pipeline::read(&file) {
+                    Ok(pipeline) => odradek_ingest::warnings(&pipeline.sources)
+                        .iter()
+                        .for_each(|warning| println!("warning: {warning}")),
+                    Err(found) => problems.extend(found),
+                }
             }
             None => println!("no pipeline.toml: no sources, no analytics"),
         }

@@ -1,17 +1,12 @@
 //! Live feeds over WebSocket.
 //!
-//! `plan` (what to do) → `connect` (a socket) → `session` (the socket's life) → `decode` (frames to
-//! documents) → `batch` (documents to records, repetitions dropped by `recent`) → one unit a
-//! commit. Nothing here is particular to a vendor but the codec in `pricing`.
+//! `plan` (what to do) → `connect` (a socket) → `session` (the socket's life) → `feed` (frames to
+//! documents, documents to records, repetitions dropped) → one unit a commit. Nothing here is
+//! particular to a vendor but the codec in `feed::pricing`.
 
-mod batch;
 mod board;
 mod connect;
-pub(crate) mod decode;
-pub(crate) mod filter;
 pub(crate) mod plan;
-pub(crate) mod pricing;
-mod recent;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -21,12 +16,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use serde_json::{Map, Value};
 
 use self::board::Board;
 use self::plan::WebsocketPlan;
 use self::session::{Desk, Ended};
 use crate::backoff::Backoff;
+use crate::feed::transport;
 use crate::meter::SourceState;
 use crate::plan::Plan;
 use crate::supervise::{Context, RunError, Runner};
@@ -41,9 +36,7 @@ impl Runner for WebsocketRunner {
     /// One loop for each socket; ends only with an error that no new socket cures.
     async fn run(&self, context: &Context) -> Result<(), RunError> {
         context.ensure_topics(&self.plan).await?;
-        let tls = tokio::task::spawn_blocking(connect::tls_config)
-            .await
-            .map_err(|error| RunError::retry("tls", error.to_string()))??;
+        let tls = transport::tls_config(None).await?;
         let board = Board::new(self.feed.sockets.len(), Arc::clone(&context.meter));
         let mut sockets = FuturesUnordered::new();
         for (index, symbols) in self.feed.sockets.iter().enumerate() {
@@ -79,18 +72,5 @@ async fn keep_open(desk: Desk<'_>) -> RunError {
         let detail = format!("{}; next attempt in {wait_s:.1} s", error.message);
         desk.board.set(desk.index, SourceState::BackingOff, &detail);
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// `a.b.c` in nested objects.
-pub(crate) fn field<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(document, |value, name| value.get(name))
-}
-
-/// The same, from an object.
-pub(crate) fn field_of<'a>(document: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    match path.split_once('.') {
-        None => document.get(path),
-        Some((name, rest)) => document.get(name).and_then(|value| field(value, rest)),
     }
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 
-use super::decode::Decoder;
-use super::filter::Filter;
-use crate::config::{Codec, Floats, Format, SourceConfig};
+use crate::config::SourceConfig;
+use crate::feed::decode::Decoder;
 use crate::limits;
 use crate::problem::Problems;
 
@@ -35,7 +34,13 @@ pub(crate) struct WebsocketPlan {
 impl WebsocketPlan {
     pub fn of(config: &SourceConfig, problems: &mut Problems) -> Option<Self> {
         let url = url(config, problems);
-        let decoder = decoder(config, problems);
+        let decoder = match &config.decode {
+            Some(decode) => Decoder::of(decode, config, problems),
+            None => {
+                problems.add("decode", "is missing", "write for example { codec = \"json\" }");
+                None
+            }
+        };
         let user_agent = config.user_agent.as_deref().unwrap_or(USER_AGENT);
         let user_agent = header("user_agent", user_agent, problems);
         let origin = config.origin.as_deref().map(|origin| header("origin", origin, problems));
@@ -129,52 +134,4 @@ fn header(key: &'static str, text: &str, problems: &mut Problems) -> Option<Head
         problems.add(key, "has characters that no HTTP header takes", "use plain ASCII");
     }
     value
-}
-
-fn decoder(config: &SourceConfig, problems: &mut Problems) -> Option<Decoder> {
-    let Some(decode) = &config.decode else {
-        problems.add("decode", "is missing", "write for example { codec = \"json\" }");
-        return None;
-    };
-    let ten_keys = match config.compat.as_deref() {
-        None => false,
-        Some("0.3") => true,
-        Some(other) => {
-            problems.add("compat", format!("{other:?} is unknown"), "write \"0.3\" or remove it");
-            false
-        }
-    };
-    match decode.codec {
-        Codec::Yahoo => {
-            if decode.filter.is_some() || decode.explode.is_some() {
-                problems.add("decode", "where and explode are for codec = \"json\"", "remove them");
-            }
-            let format = config.format.unwrap_or(Format::Yliveticker);
-            if ten_keys && format != Format::Yliveticker {
-                problems.add("compat", "is for format = \"yliveticker\"", "remove it");
-            }
-            // protobuf's own JSON, which yfinance hands on, writes the shortest form.
-            let usual = match format {
-                Format::Yfinance => Floats::Shortest,
-                Format::Yliveticker | Format::Full => Floats::Widened,
-            };
-            Some(Decoder::Yahoo { format, ten_keys, floats: config.floats.unwrap_or(usual) })
-        }
-        Codec::Json => {
-            for (key, set) in [("format", config.format.is_some()), ("compat", ten_keys)] {
-                if set {
-                    problems.add(key, "is for codec = \"yahoo\"", "remove it");
-                }
-            }
-            let filter = match decode.filter.as_deref().map(Filter::parse).transpose() {
-                Ok(filter) => filter,
-                Err(what) => {
-                    let fix = "write for example \"channel == 'trade'\"";
-                    problems.add("decode.where", what, fix);
-                    None
-                }
-            };
-            Some(Decoder::Json { filter, explode: decode.explode.clone() })
-        }
-    }
 }

@@ -21,11 +21,11 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::batch::Batch;
 use super::board::Board;
 use super::connect::{self, Socket};
 use super::plan::WebsocketPlan;
-use super::recent::{Fingerprint, Recent};
+use crate::feed::batch::{Batch, Frame};
+use crate::feed::recent::{Fingerprint, Recent};
 use crate::limits;
 use crate::meter::SourceState;
 use crate::plan::Plan;
@@ -149,7 +149,8 @@ impl<'a> Session<'a> {
             desk.board.set(desk.index, SourceState::Running, "receiving");
         }
         let meter = &desk.context.meter;
-        self.batch.take(&frame, desk.plan, &feed.decoder, &feed.dedup, self.recent, meter)?;
+        let frame = Frame::new(&frame, feed.decoder.decode(&frame));
+        self.batch.take(frame, desk.plan, &feed.dedup, self.recent, meter)?;
         if self.batch.full() { self.commit().await } else { Ok(()) }
     }
 

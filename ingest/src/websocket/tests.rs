@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-use super::pricing::PricingData;
+use crate::feed::pricing::PricingData;
 use crate::testing::{FakeLog, Fault, run_until, source, until};
 use crate::{SourceState, Sources};
 

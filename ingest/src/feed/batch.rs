@@ -1,4 +1,4 @@
-//! The frames of one socket since the last commit, as the records that they become.
+//! What came over one connection since the last commit, as the records that it becomes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,16 +8,36 @@ use odradek_broker::client::{Record, TopicRecords, Unit};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::decode::{Decoder, Undecodable};
+use super::decode::Undecodable;
 use super::field_of;
 use super::recent::{Fingerprint, Recent};
 use crate::config::OnError;
 use crate::dead_letter::DeadLetter;
 use crate::event_time::TimeError;
-use crate::limits::{FRAMES_BYTES_MAX, FRAMES_PER_UNIT_MAX, RECENT_KEYS_MAX};
+use crate::limits::{
+    FRAMES_BYTES_MAX, FRAMES_PER_UNIT_MAX, MQTT_RECORD_BYTES_MAX, RECENT_KEYS_MAX,
+};
 use crate::meter::Meter;
 use crate::plan::Plan;
 use crate::supervise::{RunError, Tally};
+
+/// Names the message's topic in templates, and the header of its records.
+const MQTT_TOPIC: &str = "mqtt.topic";
+
+/// A frame of a socket or a message of MQTT, and what was made of it.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub bytes: &'a Bytes,
+    pub documents: Result<Vec<Map<String, Value>>, Undecodable>,
+    pub mqtt_topic: Option<&'a str>,
+}
+
+impl<'a> Frame<'a> {
+    /// Of a socket.
+    pub fn new(bytes: &'a Bytes, documents: Result<Vec<Map<String, Value>>, Undecodable>) -> Self {
+        Self { bytes, documents, mqtt_topic: None }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -40,29 +60,29 @@ impl Batch {
     /// decoded.
     pub fn take(
         &mut self,
-        frame: &Bytes,
+        frame: Frame<'_>,
         plan: &Plan,
-        decoder: &Decoder,
         dedup: &[String],
         recent: &mut Recent,
         meter: &Meter,
     ) -> Result<(), RunError> {
         self.since.get_or_insert_with(Instant::now);
         self.frames += 1;
-        let documents = match decoder.decode(frame) {
+        let Frame { bytes, documents, mqtt_topic } = frame;
+        let documents = match documents {
             Ok(documents) => documents,
-            Err(error) => return self.refuse(frame, &error, plan, meter),
+            Err(error) => return self.refuse(bytes, mqtt_topic, &error, plan, meter),
         };
         if documents.is_empty() {
             meter.ignored();
         }
         for document in documents {
-            match record(&document, plan, meter) {
+            match record(&document, mqtt_topic, plan, meter.clock().now_ms()) {
                 Ok(record) => {
                     let fingerprint = Fingerprint::of(&document, dedup);
                     self.keep(record, fingerprint, recent, meter);
                 }
-                Err(error) => self.refuse(frame, &error, plan, meter)?,
+                Err(error) => self.refuse(bytes, mqtt_topic, &error, plan, meter)?,
             }
         }
         Ok(())
@@ -95,6 +115,7 @@ impl Batch {
     fn refuse(
         &mut self,
         frame: &Bytes,
+        mqtt_topic: Option<&str>,
         error: &Undecodable,
         plan: &Plan,
         meter: &Meter,
@@ -113,8 +134,10 @@ impl Batch {
                     source: &plan.name,
                     line: None,
                 };
+                let mut record = letter.record(frame.clone(), meter.clock().now_ms());
+                record.headers.extend(mqtt_topic.map(topic_header));
                 self.bytes += frame.len();
-                self.dead_letters.push(letter.record(frame.clone(), meter.clock().now_ms()));
+                self.dead_letters.push(record);
             }
         }
         Ok(())
@@ -158,30 +181,42 @@ impl Batch {
     }
 }
 
-fn record(
+pub(crate) fn record(
     document: &Map<String, Value>,
+    mqtt_topic: Option<&str>,
     plan: &Plan,
-    meter: &Meter,
+    now_ms: i64,
 ) -> Result<Record, Undecodable> {
-    let text = |path: &str| field_of(document, path).and_then(text_of);
-    let timestamp_ms =
-        plan.time.event_time_ms(meter.clock().now_ms(), text).map_err(|error| match error {
-            TimeError::Unreadable(detail) => Undecodable { reason: "time", detail },
-            TimeError::OutOfRange(ms) => {
-                let detail = format!("{ms} ms is outside the years 1990 to 2100");
-                Undecodable { reason: "time_range", detail }
-            }
-        })?;
+    let text = |path: &str| match mqtt_topic {
+        Some(topic) if path == MQTT_TOPIC => Some(Cow::Borrowed(topic)),
+        _ => field_of(document, path).and_then(text_of),
+    };
+    let timestamp_ms = plan.time.event_time_ms(now_ms, text).map_err(|error| match error {
+        TimeError::Unreadable(detail) => Undecodable { reason: "time", detail },
+        TimeError::OutOfRange(ms) => {
+            let detail = format!("{ms} ms is outside the years 1990 to 2100");
+            Undecodable { reason: "time_range", detail }
+        }
+    })?;
     let key = plan.key.as_ref().map(|key| key.render(text)).transpose();
     let key = key.map_err(|detail| Undecodable { reason: "key", detail })?;
     let value = serde_json::to_vec(document)
         .map_err(|error| Undecodable { reason: "json", detail: error.to_string() })?;
+    let bytes = value.len() + key.as_ref().map_or(0, String::len);
+    if mqtt_topic.is_some() && bytes > MQTT_RECORD_BYTES_MAX {
+        let detail = format!("written out, it is {bytes} bytes long");
+        return Err(Undecodable { reason: "too_large", detail });
+    }
     Ok(Record {
         timestamp_ms,
         key: key.map(Bytes::from),
         value: Some(Bytes::from(value)),
-        headers: Vec::new(),
+        headers: mqtt_topic.map(topic_header).into_iter().collect(),
     })
+}
+
+fn topic_header(topic: &str) -> (Bytes, Option<Bytes>) {
+    (Bytes::from_static(MQTT_TOPIC.as_bytes()), Some(Bytes::copy_from_slice(topic.as_bytes())))
 }
 
 /// A value as text: strings without their quotes. Null and containers have none.

@@ -8,13 +8,23 @@ use serde_json::{Map, Value};
 use super::field;
 use super::filter::Filter;
 use super::pricing::{PricingData, QUOTE_TYPE_HEARTBEAT};
-use crate::config::{Floats, Format};
+use crate::config::{Codec, DecodeConfig, Floats, Format, SourceConfig};
 use crate::limits::DOCUMENTS_PER_FRAME_MAX;
+use crate::problem::Problems;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Decoder {
-    Yahoo { format: Format, ten_keys: bool, floats: Floats },
-    Json { filter: Option<Filter>, explode: Option<String> },
+    Yahoo {
+        format: Format,
+        ten_keys: bool,
+        floats: Floats,
+    },
+    Json {
+        filter: Option<Filter>,
+        explode: Option<String>,
+    },
+    /// A single value becomes `{"value": …}`.
+    Scalar,
 }
 
 /// A frame that should have carried a record, and did not. `reason` is a label of a metric.
@@ -24,11 +34,42 @@ pub(crate) struct Undecodable {
     pub detail: String,
 }
 
-fn undecodable(reason: &'static str, detail: impl ToString) -> Undecodable {
+pub(crate) fn undecodable(reason: &'static str, detail: impl ToString) -> Undecodable {
     Undecodable { reason, detail: detail.to_string() }
 }
 
 impl Decoder {
+    /// As `decode` of this source says.
+    pub fn of(
+        decode: &DecodeConfig,
+        config: &SourceConfig,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        if decode.codec != Codec::Json && (decode.filter.is_some() || decode.explode.is_some()) {
+            problems.add("decode", "where and explode are for codec = \"json\"", "remove them");
+        }
+        if decode.codec == Codec::Yahoo {
+            return yahoo_decoder(config, problems);
+        }
+        for (key, set) in [("format", config.format.is_some()), ("compat", config.compat.is_some())]
+        {
+            if set {
+                problems.add(key, "is for codec = \"yahoo\"", "remove it");
+            }
+        }
+        if decode.codec == Codec::Scalar {
+            return Some(Self::Scalar);
+        }
+        let filter = match decode.filter.as_deref().map(Filter::parse).transpose() {
+            Ok(filter) => filter,
+            Err(what) => {
+                problems.add("decode.where", what, "write for example \"channel == 'trade'\"");
+                None
+            }
+        };
+        Some(Self::Json { filter, explode: decode.explode.clone() })
+    }
+
     /// No documents: a frame that is to be ignored (an acknowledgement, a heartbeat).
     pub fn decode(&self, frame: &[u8]) -> Result<Vec<Map<String, Value>>, Undecodable> {
         match self {
@@ -41,8 +82,30 @@ impl Decoder {
                     .collect())
             }
             Self::Json { filter, explode } => json(frame, filter.as_ref(), explode.as_deref()),
+            Self::Scalar => scalar(frame),
         }
     }
+}
+
+fn yahoo_decoder(config: &SourceConfig, problems: &mut Problems) -> Option<Decoder> {
+    let ten_keys = match config.compat.as_deref() {
+        None => false,
+        Some("0.3") => true,
+        Some(other) => {
+            problems.add("compat", format!("{other:?} is unknown"), "write \"0.3\" or remove it");
+            false
+        }
+    };
+    let format = config.format.unwrap_or(Format::Yliveticker);
+    if ten_keys && format != Format::Yliveticker {
+        problems.add("compat", "is for format = \"yliveticker\"", "remove it");
+    }
+    // protobuf's own JSON, which yfinance hands on, writes the shortest form.
+    let usual = match format {
+        Format::Yfinance => Floats::Shortest,
+        Format::Yliveticker | Format::Full => Floats::Widened,
+    };
+    Some(Decoder::Yahoo { format, ten_keys, floats: config.floats.unwrap_or(usual) })
 }
 
 /// Both dialects: a JSON envelope `{"type":"pricing","message":"<base64>"}`, else bare base64.
@@ -98,6 +161,17 @@ fn json(
         other => Err(undecodable("json", format!("an object was expected, not {other}"))),
     });
     objects.collect()
+}
+
+/// A number, a truth value or a text in JSON's form is that; whatever else is text as it stands, as
+/// sensors and switches send it: `21.5`, `ON`, `unavailable`, `007`.
+fn scalar(frame: &[u8]) -> Result<Vec<Map<String, Value>>, Undecodable> {
+    let text = std::str::from_utf8(frame).map_err(|error| undecodable("utf8", error))?.trim();
+    let value = match serde_json::from_str(text) {
+        Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Value::from(text),
+        Ok(value) => value,
+    };
+    Ok(vec![Map::from_iter([("value".to_owned(), value)])])
 }
 
 #[cfg(test)]
@@ -224,5 +298,27 @@ mod tests {
         assert_eq!(decoder.decode(status.to_string().as_bytes()), Ok(vec![]));
         let broken = json!({"channel": "trade", "data": [1]});
         assert_eq!(decoder.decode(broken.to_string().as_bytes()).unwrap_err().reason, "json");
+    }
+
+    /// Payloads of Home Assistant's statestream, Tasmota's POWER topic, and plain sensors.
+    #[test]
+    fn a_scalar_is_a_number_a_truth_value_or_text() {
+        let cases = [
+            ("21.5", json!(21.5)),
+            (" -3\n", json!(-3)),
+            ("ON", json!("ON")),
+            ("true", json!(true)),
+            ("null", json!(null)),
+            ("007", json!("007")),
+            ("NaN", json!("NaN")),
+            ("\"Living room\"", json!("Living room")),
+            ("[1,2]", json!("[1,2]")),
+            ("", json!("")),
+        ];
+        for (payload, value) in cases {
+            let document = decode(&Decoder::Scalar, payload);
+            assert_eq!(document, json!({ "value": value }), "{payload}");
+        }
+        assert_eq!(Decoder::Scalar.decode(b"\xff").unwrap_err().reason, "utf8");
     }
 }
