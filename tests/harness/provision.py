@@ -53,6 +53,8 @@ DEBIAN = {
     "kcat": "kcat",
     "nft": "nftables",
     "ssh": "openssh-client",
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
 }
 
 
