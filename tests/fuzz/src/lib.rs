@@ -11,6 +11,7 @@ pub mod disk;
 pub mod feed;
 pub mod http;
 mod memory;
+pub mod mqtt;
 pub mod payload;
 pub mod pipeline;
 pub mod properties;
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("disk", disk::run),
     ("feed", feed::run),
     ("http", http::run),
+    ("mqtt", mqtt::run),
     ("payload", payload::run),
     ("pipeline", pipeline::run),
     ("properties", properties::run),

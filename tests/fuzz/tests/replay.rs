@@ -90,5 +90,5 @@ macro_rules! replays {
 }
 
 replays! {
-    batch certificate compression disk feed http payload pipeline properties request sasl
+    batch certificate compression disk feed http mqtt payload pipeline properties request sasl
 }
