@@ -30,6 +30,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Acl(command) => command.run(),

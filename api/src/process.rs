@@ -2,7 +2,7 @@
 //! is known without it.
 
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, Registry};
@@ -45,10 +45,53 @@ pub fn uptime_s() -> u64 {
 
 /// Bytes resident in memory.
 pub fn resident_bytes() -> Option<u64> {
+    memory_bytes("VmRSS:")
+}
+
+/// The most bytes that were resident since the start, or since [`forget_peak`].
+pub fn peak_bytes() -> Option<u64> {
+    memory_bytes("VmHWM:")
+}
+
+/// From now on the peak is counted anew, where the system can do that.
+pub fn forget_peak() {
+    // 5 resets the peak, by the manual page proc_pid_clear_refs(5); without it the peak is that of
+    // the whole life of the process, which is never too low.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn memory_bytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Bytes that this process has caused to be written to a disk.
+pub fn written_bytes() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
+}
+
+/// Of all threads of this process, those that have ended too.
+pub fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    return spent(rustix::time::ClockId::ProcessCPUTime);
+    #[cfg(not(unix))]
+    None
+}
+
+/// Of the calling thread.
+pub fn thread_cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    return spent(rustix::time::ClockId::ThreadCPUTime);
+    #[cfg(not(unix))]
+    None
+}
+
+#[cfg(unix)]
+fn spent(clock: rustix::time::ClockId) -> Option<Duration> {
+    Duration::try_from(rustix::time::clock_gettime(clock)).ok()
 }
 
 fn cpu_seconds() -> Option<f64> {

@@ -4,6 +4,7 @@
 //! program may read goes to standard output; all else goes to standard error.
 
 pub mod acl;
+pub mod bench;
 pub mod check;
 pub mod client_config;
 pub mod consume;
@@ -46,6 +47,7 @@ pub enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Explain(explain::Explain),
     User(user::User),
     Acl(acl::AclCommand),

@@ -223,7 +223,7 @@ fn say(http: Option<SocketAddr>, data: &std::path::Path) {
 }
 
 /// Ctrl-C, or what a service manager sends.
-async fn asked_to_stop() {
+pub async fn asked_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

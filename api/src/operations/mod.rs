@@ -5,6 +5,7 @@
 
 pub mod acls;
 pub mod atomic_file;
+pub mod bench;
 pub mod certificate_facts;
 pub mod certificates;
 pub mod cursor;

@@ -7,7 +7,7 @@
 mod dial;
 mod kafka;
 mod listeners;
-mod system;
+pub mod system;
 mod tls;
 mod view;
 
