@@ -121,6 +121,22 @@ def build(folder):
     return None
 
 
+def performance():
+    """librdkafka's rdkafka_performance, an example beside it, for the benchmark: the program, and
+    None or one sentence why it is not there."""
+    folder, problem = provide()
+    program = folder / "librdkafka" / "examples" / "rdkafka_performance"
+    if problem or program.exists():
+        return program, problem
+    done = subprocess.run(
+        ["make", "-C", "examples", program.name], cwd=folder / "librdkafka",
+        stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        last = " / ".join(done.stdout.strip().splitlines()[-3:])
+        return program, f"make {program.name} ended with {done.returncode}: {last}"
+    return program, None
+
+
 def slices(folder):
     """{scenario: {number: [test]}} of the tests that talk to a broker, in the suite's order."""
     text = (folder / "librdkafka" / "tests" / "test.c").read_text()

@@ -203,23 +203,21 @@ def run_suites(suites, options, provided, count):
 
 
 def benchmark(provided, count):
-    """The long run's last part; its table goes to tests/results/."""
+    """The long run's last part; its tables go to tests/results/bench/."""
     say("benchmark against Apache Kafka")
     environment = {**os.environ, **provided["environment"]}
     environment.setdefault("ODRADEK_BIN", str(target_folder() / "release" / "odradek"))
     done = subprocess.run(
         [environment["ODRADEK_TEST_PYTHON"], str(TESTS / "bench" / "run")], env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.DEVNULL,
     )
-    print(done.stdout, flush=True)
     if done.returncode:
         count.fail(f"bench: ended with {done.returncode}")
         return
     results = TESTS / "results"
     results.mkdir(exist_ok=True)
     lines = [f"{count.passed} passed, {count.failed} failed, {count.skipped} skipped", *count.lines]
-    text = "\n".join(lines) + "\n" + done.stdout[done.stdout.index("\n"):]
-    (results / f"{time.strftime('%Y-%m-%d')}.md").write_text(text)
+    (results / f"{time.strftime('%Y-%m-%d')}.md").write_text("\n".join(lines) + "\n")
 
 
 def pytest(name, options, environment, report):

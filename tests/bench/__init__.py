@@ -1,0 +1,6 @@
+"""The benchmark: the same foreign clients against Odradek and Apache Kafka, interleaved.
+
+`run` is the command; `contestants` starts the servers, `clients` runs the foreign programs, `loads`
+is the table of what they do, `measuring` looks at the server's process meanwhile, `floors` holds
+what the figures must reach, `table` writes them down.
+"""

@@ -1,0 +1,92 @@
+"""The results as Markdown, for people, and as JSON, for the next comparison."""
+
+import json
+import statistics
+
+from . import floors
+from .contestants import TITLES
+from .loads import LOADS
+
+# The worst of all rounds, not the one in the middle.
+WORST = {"peak memory MiB"}
+
+
+def medians(rounds):
+    """{contestant: {figure: value over all rounds}}"""
+    found = {}
+    for key, measured in rounds.items():
+        names = list(dict.fromkeys(name for one in measured for name in one))
+        found[key] = {
+            name: (max if name in WORST else statistics.median)(
+                [one[name] for one in measured if name in one])
+            for name in names
+        }
+    return found
+
+
+def markdown(results):
+    run = results["run"]
+    text = [f"# Benchmark of {run['date']}", "", *introduction(run), "", *summary(results)]
+    for name, rounds in results["loads"].items():
+        text += ["", f"## {name}", "", f"{LOADS[name].what}.", "", *of_load(medians(rounds))]
+    return "\n".join(text) + "\n"
+
+
+def introduction(run):
+    rounds = "one round" if run["rounds"] == 1 else f"the median of {run['rounds']} rounds"
+    lines = [
+        f"Clients and servers on one machine with {run['cores']} cores and {run['memory GiB']} GiB "
+        f"({run['system']}); {rounds}, the contestants in turn; acks=all. One flush of its disk "
+        f"takes {run['flush p50 ms']:.2f} ms (p99 {run['flush p99 ms']:.2f} ms). MB are 10^6 bytes "
+        "of values, latencies are the clients' own, `written x` is bytes written to the disk for a "
+        "byte of value. Odradek and Kafka with flush.messages=1 answer when a record is on the "
+        "disk, Kafka by itself when it is in the page cache.",
+    ]
+    if run["scale"] != 1:
+        lines += ["", f"The loads had {run['scale']:g} times their records."]
+    if run["another folder"]:
+        lines += ["", "The data lay in a folder that was given by --data-dir."]
+    return lines
+
+
+def summary(results):
+    """One line a floor."""
+    lines = ["| load | figure | floor | measured | |", "| --- | --- | --- | ---: | --- |"]
+    for name, rounds in results["loads"].items():
+        for one in floors.judge(name, medians(rounds), results["run"]):
+            met = "met" if one.met else "**not met**"
+            lines.append(f"| {name} | {one.figure} | {one.floor} | {one.measured} | {met} |")
+    return lines if len(lines) > 2 else ["No floor is set for these loads and contestants."]
+
+
+def of_load(found):
+    """Figures down, contestants across, and Odradek's share of each other one's."""
+    keys = [key for key in TITLES if key in found]
+    others = [key for key in keys if key != floors.ODRADEK and floors.ODRADEK in found]
+    heads = [TITLES[key] for key in keys] + [f"to {TITLES[key]}" for key in others]
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
+    for figure in dict.fromkeys(name for key in keys for name in found[key]):
+        cells = [number(found[key].get(figure)) for key in keys]
+        ours = found.get(floors.ODRADEK, {}).get(figure)
+        for key in others:
+            theirs = found[key].get(figure)
+            cells.append(f"{ours / theirs:.2f}x" if ours is not None and theirs else "")
+        lines.append(f"| {figure} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def number(value):
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def as_json(results):
+    verdicts = [
+        {"load": name, **vars(one)}
+        for name, rounds in results["loads"].items()
+        for one in floors.judge(name, medians(rounds), results["run"])
+    ]
+    return json.dumps({**results, "floors": verdicts}, indent=1) + "\n"

@@ -1,0 +1,198 @@
+"""The benchmarks, with tiny numbers: that they run, measure, judge and tidy up. No figure of theirs
+is asserted that depends on the machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import clients, floors, measuring, table
+from bench.contestants import io_bytes
+from harness.broker import wait_for
+
+pytestmark = pytest.mark.odradek_only
+RUN = Path(__file__).resolve().parent.parent / "bench" / "run"
+FLUSH = {"flush p50 ms": 0.5}
+
+
+def odradek_bench(*arguments, **options):
+    return subprocess.Popen(
+        [os.environ["ODRADEK_BIN"], "bench", *map(str, arguments)], text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def are_writes_counted(folder):
+    """Not where the folder lies in memory; the page cache of a real disk is counted."""
+    before = io_bytes("self")["write_bytes"]
+    with open(folder / "probe", "wb") as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+    (folder / "probe").unlink()
+    return io_bytes("self")["write_bytes"] - before >= 1 << 20
+
+
+def ended(process, code):
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    return out, err
+
+
+def test_odradek_bench_has_every_figure_and_leaves_nothing_behind(tmp_path):
+    out, err = ended(odradek_bench("--data", tmp_path, "--seconds", 1, "--json"), 0)
+    report, least = json.loads(out), 1 if are_writes_counted(tmp_path) else 0
+    assert err == ""  # progress is for terminals
+    assert report["flush"]["p50_ms"] > 0 and report["sequence_write_mb_per_s"] > 0
+    assert report["one_core"]["crc32c_mb_per_s"] > 0 and report["one_core"]["zstd_ratio"] > 1
+    loads = {(load["producers"], load["record_bytes"]): load for load in report["broker"]["loads"]}
+    assert loads.keys() == {(1, 100), (32, 100), (1, 1024)}, loads
+    for load in report["broker"]["loads"]:
+        assert load["records"] > 0 and 0 < load["p50_ms"] <= load["p99_ms"], load
+        # Whoever claims that a record is durable has written it.
+        assert load["written_per_byte"] >= least, load
+        assert load["broker_cores"] > 0, load
+    assert report["broker"]["consumed"]["records"] > 0
+    assert report["broker"]["memory_bytes_peak"] > 1 << 20
+    assert not report["server_runs"] and report["verdict"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odradek_bench_says_what_limits_the_machine_in_words(tmp_path):
+    missing = tmp_path / "not" / "there"
+    out, _ = ended(odradek_bench("--data", missing, "--seconds", 0.5), 0)
+    assert f"Disk of {tmp_path}" in out and "What this means" in out, out
+    assert "A single producer that waits for each record waits" in out.replace("\n  ", " "), out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_odradek_bench_that_is_interrupted_removes_what_it_wrote(tmp_path, how):
+    process = odradek_bench("--data", tmp_path, "--seconds", 600)
+    wait_for("the benchmark to write", lambda: list(tmp_path.glob("*/flushed")), 30, 0.01)
+    process.send_signal(how)
+    _, err = ended(process, 1)
+    assert "interrupted; what was written is removed" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odradek_bench_refuses_a_disk_with_too_little_room(tmp_path):
+    reserve = 1 << 60  # an exbibyte is free nowhere
+    more = f"odradek.disk.reserve.bytes={reserve}"
+    process = odradek_bench("--data", tmp_path, "--override", more)
+    _, err = ended(process, 1)
+    assert "too little room" in err and "1024 MiB" in err, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odradek_bench_leaves_a_running_server_alone_and_says_that_it_shares(make_broker):
+    with make_broker() as broker:
+        path = broker.folder / "server.properties"
+        before = sorted(one.name for one in broker.data.iterdir())
+        out, _ = ended(odradek_bench("--config", path, "--seconds", 0.5, "--json"), 0)
+        report = json.loads(out)
+        assert report["server_runs"] and "stop it" in report["verdict"][-1], report["verdict"]
+        assert sorted(one.name for one in broker.data.iterdir()) == before
+        assert broker.ready()
+
+
+@pytest.mark.needs("kafka-4.3.0")
+def test_the_benchmark_measures_judges_and_writes_down_what_it_saw(tmp_path):
+    loads = ["produce-1k-12", "connections", "start"]
+    results, data = tmp_path / "results", tmp_path / "data"
+    data.mkdir()
+    subprocess.run(
+        [sys.executable, str(RUN), *loads, "--only", "odradek", "--scale", "0.01", "--name", "tiny",
+         "--results", str(results), "--data-dir", str(data)],
+        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120)
+    assert list(data.iterdir()) == []
+    found = json.loads((results / "tiny.json").read_text())
+    assert list(found["loads"]) == loads
+    [produced] = found["loads"]["produce-1k-12"]["odradek"]
+    assert produced["records/s"] > 0 and produced["server CPU ms/MB"] > 0
+    # On the disk when it is acknowledged, so written at least once.
+    assert produced["written x"] >= (1 if are_writes_counted(tmp_path) else 0)
+    [started] = found["loads"]["start"]["odradek"]
+    assert started["start ms"] > 0 and started["idle memory MiB"] > 1
+    judged = {(one["load"], one["figure"]) for one in found["floors"]}
+    assert {("start", "start ms"), ("produce-1k-12", "peak memory MiB")} <= judged
+    text = (results / "tiny.md").read_text()
+    assert "## produce-1k-12" in text and "0.01 times their records" in text
+
+
+# What the programs print, as they printed it.
+
+PRODUCED = """\
+99991 records sent, 19998.2 records/sec (19.53 MB/sec), 9.6 ms avg latency, 402.0 ms max latency.
+30000 records sent, 15000.0 records/sec (14.65 MB/sec), 4.10 ms avg latency, 402.00 ms max \
+latency, 2 ms 50th, 9 ms 95th, 40 ms 99th, 300 ms 99.9th.
+27000 steady state records sent, 20000.5 records/sec (19.53 MB/sec), 2.50 ms avg latency, \
+31.00 ms max latency, 1 ms 50th, 3 ms 95th, 7 ms 99th, 20 ms 99.9th.
+"""
+CONSUMED = """\
+start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, \
+rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec
+2026-01-01 10:00:00:000, 2026-01-01 10:00:04:000, 100.0, 25.0, 102400, 25600.0, 3000, 1000, 100.0, \
+102400.0
+"""
+END_TO_END = "0\t1.5\nAvg latency: 2.6012 ms\nPercentiles: 50th = 2, 99th = 17, 99.9th = 30\n"
+
+
+def test_what_kafkas_tools_say_is_read():
+    produced = clients.produced(PRODUCED, 1024)
+    # The steady state's line: 20000.5 x 1024 / 10^6.
+    assert produced["records/s"] == 20000.5 and produced["MB/s"] == pytest.approx(20.480512)
+    assert (produced["p50 ms"], produced["p99 ms"], produced["p99.9 ms"]) == (1, 7, 20)
+    assert clients.consumed(CONSUMED)["records/s"] == 102400
+    assert clients.consumed(CONSUMED)["MB/s"] == pytest.approx(104.8576)
+    assert clients.end_to_end_latency(END_TO_END) == {
+        "mean ms": 2.6012, "p50 ms": 2, "p99 ms": 17, "p99.9 ms": 30}
+
+
+def test_what_librdkafkas_program_says_is_read():
+    line = ("% 500 messages produced (512000 bytes), 500 delivered (offset 499, 0 failed) in "
+            "{}ms: 1000 msgs/s and 1.02 MB/s, 0 produce failures, 0 in queue, no compression")
+    both = clients.natively_produced([line.format(250), line.format(500)], [1.0, 2.0, 9.0], 1024)
+    # 1,000 records in the longer one's half second.
+    assert both["records/s"] == 2000 and both["p50 ms"] == 2.0 and both["p99 ms"] == 9.0
+    text = "% 1000 messages (1024000 bytes) consumed in 500ms: 2000 msgs/s (2.05 MB/s)"
+    assert clients.natively_consumed([text, text])["records/s"] == 4000
+
+
+def test_a_percentile_is_a_value_that_was_seen():
+    values = list(range(1, 101))
+    assert [measuring.percentile(values, share) for share in (50, 99, 99.9)] == [50, 99, 100]
+    assert measuring.percentile([7], 99) == 7
+
+
+@pytest.mark.parametrize("load, ours, theirs, met", [
+    ("produce-1k-12", {"records/s": 120.0}, {"records/s": 100.0}, True),
+    ("produce-1k-12", {"records/s": 119.0}, {"records/s": 100.0}, False),
+    ("steady-20000", {"p99 ms": 7.0}, {"p99 ms": 7.0}, True),
+    ("steady-20000", {"p99 ms": 7.1}, {"p99 ms": 7.0}, False),
+    # Half a millisecond is this disk's flush.
+    ("steady-2000", {"p50 ms": 1.5}, {"p50 ms": 1.0}, True),
+    ("steady-2000", {"p50 ms": 1.6}, {"p50 ms": 1.0}, False),
+])
+def test_a_floor_is_met_or_not_by_kafkas_figure_of_the_same_run(load, ours, theirs, met):
+    figures = {"odradek": {"peak memory MiB": 97, **ours}, "kafka": theirs}
+    verdicts = {one.figure: one for one in floors.judge(load, figures, FLUSH)}
+    [figure] = ours
+    assert verdicts[figure].met is met, verdicts
+    assert verdicts["peak memory MiB"].met is False
+    assert [one.figure for one in floors.judge(load, {"kafka": theirs}, FLUSH)] == []
+
+
+def test_the_table_has_the_middle_of_the_rounds_and_the_worst_memory():
+    rounds = {
+        "odradek": [{"records/s": rate, "peak memory MiB": peak}
+                    for rate, peak in ((300, 40), (100, 60), (200, 50))],
+        "kafka": [{"records/s": 100, "peak memory MiB": 400}],
+    }
+    found = table.medians(rounds)
+    assert found["odradek"] == {"records/s": 200, "peak memory MiB": 60}
+    lines = table.of_load(found)
+    assert "| records/s | 200 | 100 | 2.00x |" in lines, lines
