@@ -24,6 +24,7 @@ DELIVERED = re.compile(r"(\d+) delivered \(offset -?\d+, (\d+) failed\) in (\d+)
 CONSUMED = re.compile(r"% (\d+) messages \((\d+) bytes\) consumed in (\d+)ms")
 # Of the program, 1000 ms; of librdkafka, and so of its users, this.
 LINGER_MS = 5
+FETCH_WAIT_MS = 10
 
 
 def tool(main_class, *arguments):
@@ -158,6 +159,9 @@ def natively_produced(texts, times_ms, record_bytes):
 def native_consumers(bootstrap, topic, records, consumers, partitions):
     """So many rdkafka_performance that each read the whole topic; started, not waited for."""
     ask = [argument for number in range(partitions) for argument in ("-p", number)]
+    # It has one fetch on its way at a time, so one that waits at the end of some partitions would
+    # hold up the others: half a second, of reading that takes a tenth.
+    ask += ["-X", f"fetch.wait.max.ms={FETCH_WAIT_MS}"]
     return [
         Program("-C", "-t", topic, "-b", bootstrap, *ask, "-o", "beginning", "-c", records, "-i",
                 3_600_000)

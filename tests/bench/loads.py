@@ -21,7 +21,7 @@ from .measuring import MIB, Meter
 
 NUMBERS = itertools.count(1)
 IDLE_SECONDS = 10
-STARTS = 5
+STARTS = 3
 
 
 class Load:

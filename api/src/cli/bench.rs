@@ -30,10 +30,10 @@ const TICK: Duration = Duration::from_millis(100);
     odradek bench --data /srv/odradek\n  \
     odradek bench --config /etc/odradek/server.properties --json\n\n\
     It measures the disk of the data folder, one core, and then a private broker with default\n\
-    settings in a folder below the data folder, loaded over a loopback socket by this same process.\n\
-    It needs 1 GiB of free room besides the server's reserve, and removes all that it writes, also\n\
-    when Ctrl-C ends it. A running server is not touched, but shares disk and cores: for figures of\n\
-    the machine alone stop it before.\n\
+    settings in a folder below the data folder, loaded over a loopback socket by this same\n\
+    process. It needs 1 GiB of free room besides the server's reserve, and removes all that it\n\
+    writes, also when Ctrl-C ends it. A running server is not touched, but shares disk and cores:\n\
+    for figures of the machine alone stop it before.\n\
     Exit code 0: measured. 1: it could not be, or was interrupted.")]
 pub struct Bench {
     #[command(flatten)]

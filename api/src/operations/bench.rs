@@ -62,8 +62,8 @@ pub struct Plan {
 pub enum BenchError {
     #[error(
         "there is too little room in {folder}: the benchmark writes up to {} MiB and leaves the \
-         server's reserve of {} MiB alone, but only {} MiB are free. Make room, or name a folder on \
-         another disk by --data",
+         server's reserve of {} MiB alone, but only {} MiB are free. Make room, or name a folder \
+         on another disk by --data",
         needed_bytes >> 20, reserve_bytes >> 20, free_bytes >> 20
     )]
     TooLittleRoom { folder: String, needed_bytes: u64, reserve_bytes: u64, free_bytes: u64 },

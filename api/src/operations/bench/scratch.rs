@@ -60,7 +60,8 @@ impl Drop for Scratch {
         self.lock = None;
         // What cannot be removed now, the next run removes.
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, folder = %self.path.display(), "the folder could not be removed");
+            let folder = self.path.display();
+            tracing::warn!(%error, %folder, "the folder could not be removed");
         }
     }
 }

@@ -9,8 +9,6 @@ const HONEST_FLUSH_MS_MIN: f64 = 0.02;
 const BUSY: f64 = 0.75;
 /// With a load on the same machine a broker does not get all of the cores.
 const BUSY_CORES: f64 = 0.6;
-/// A day of a steady stream that a home server may well have.
-const SECONDS_A_DAY: f64 = 86_400.0;
 
 pub fn verdict(report: &Report) -> Vec<String> {
     let mut sentences = vec![flush(report)];
@@ -58,8 +56,8 @@ fn waiting(report: &Report) -> Option<String> {
         "most of it the way through the network stack and the threads"
     };
     Some(format!(
-        "A single producer that waits for each record waits {} ({because}) and so gets {} records a \
-         second; {} such producers share flushes and get {} together. Producers that do not wait \
+        "A single producer that waits for each record waits {} ({because}) and so gets {} records \
+         a second; {} such producers share flushes and get {} together. Producers that do not wait \
          for each record are not bound by this.",
         time(one.p50_ms),
         number(one.records_per_s),
@@ -70,15 +68,12 @@ fn waiting(report: &Report) -> Option<String> {
 
 fn full_speed(report: &Report) -> Option<String> {
     let [.., large, small] = report.broker.loads.as_slice() else { return None };
-    let gb_a_day = large.mb_per_s * SECONDS_A_DAY / 1e3;
     Some(format!(
         "At full speed this machine takes {} MB/s in records of 1 KiB and {} records a second of \
-         100 B, with the producer on it, too. What limits it: {}. At a tenth of that rate a day's \
-         records are {} GB.",
+         100 B, with the producer on it, too. What limits it: {}.",
         number(large.mb_per_s),
         number(small.records_per_s),
-        limit(report, large),
-        number(gb_a_day / 10.0)
+        limit(report, large)
     ))
 }
 
@@ -88,9 +83,11 @@ fn limit(report: &Report, load: &LoadFigures) -> String {
     let disk_mb_per_s = report.sequence_write_mb_per_s;
     if let Some(written) = written_mb_per_s.filter(|written| *written > BUSY * disk_mb_per_s) {
         return format!(
-            "the disk's write rate ({} MB/s are written, {} MB/s is what it takes in sequence)",
+            "the disk's write rate ({} MB/s are written, {} MB/s is what it takes in sequence; \
+             when the page cache is full, about {} MB/s of records are left of it)",
             number(written),
-            number(disk_mb_per_s)
+            number(disk_mb_per_s),
+            number(load.mb_per_s.min(disk_mb_per_s * load.mb_per_s / written))
         );
     }
     let cores = report.cores as f64;
@@ -201,6 +198,9 @@ mod tests {
         // 2.0 x 80 MB/s are written.
         report.sequence_write_mb_per_s = 200.0;
         assert!(large(&report).contains("write rate (160 MB/s are written, 200 MB/s"), "disk");
+        // Twice as much is written as comes in: of 100 MB/s that the disk takes, 50 are records.
+        report.sequence_write_mb_per_s = 100.0;
+        assert!(large(&report).contains("about 50 MB/s of records"), "{}", large(&report));
         report.sequence_write_mb_per_s = 400.0;
         report.broker.loads[2].broker_cores = Some(1.6);
         assert!(large(&report).contains("1.6 of 2 cores"), "processor");
