@@ -6,7 +6,6 @@ another one left. acks=all throughout.
 """
 
 import itertools
-import resource
 import shutil
 import tempfile
 import time
@@ -210,7 +209,6 @@ class Connections(Load):
 
     def run(self, contestant, scale, scratch):
         count = self.count(scale)
-        allow_open_files(count + 200)
         pid = contestant.broker.process.pid
         before = measuring.resident_bytes(pid)
         opened = []
@@ -253,12 +251,6 @@ class Start(Load):
                 shutil.rmtree(folder, ignore_errors=True)
         return {"start ms": 1000 * measuring.percentile(sorted(seconds), 50),
                 "idle memory MiB": resident / MIB}
-
-
-def allow_open_files(count):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
 def size(record_bytes):

@@ -27,6 +27,7 @@ def medians(rounds):
 def markdown(results):
     run = results["run"]
     text = [f"# Benchmark of {run['date']}", "", *introduction(run), "", *summary(results)]
+    text += [f"\n**Failed**: {one.splitlines()[0]}" for one in results["failures"]]
     for name, rounds in results["loads"].items():
         text += ["", f"## {name}", "", f"{LOADS[name].what}.", "", *of_load(medians(rounds))]
     return "\n".join(text) + "\n"
@@ -40,12 +41,15 @@ def introduction(run):
         f"takes {run['flush p50 ms']:.2f} ms (p99 {run['flush p99 ms']:.2f} ms). MB are 10^6 bytes "
         "of values, latencies are the clients' own, `written x` is bytes written to the disk for a "
         "byte of value. Odradek and Kafka with flush.messages=1 answer when a record is on the "
-        "disk, Kafka by itself when it is in the page cache.",
+        "disk, Kafka by itself when it is in the page cache. Odradek's bounds of connections "
+        "(1,000, of one address 500) are raised to 2,000.",
     ]
     if run["scale"] != 1:
         lines += ["", f"The loads had {run['scale']:g} times their records."]
     if run["another folder"]:
         lines += ["", "The data lay in a folder that was given by --data-dir."]
+    if run["note"]:
+        lines += ["", run["note"]]
     return lines
 
 
