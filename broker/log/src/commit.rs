@@ -1,6 +1,6 @@
 //! The commit step: everything that queued up while the last group was being written becomes the
-//! next one; one write, one sync, then the high watermarks move and the waiters are answered, in
-//! the order of the queue.
+//! next one (`queue` says what goes first); one write, one sync, then the high watermarks move and
+//! the waiters are answered, in the group's order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,13 +12,12 @@ use crate::core::{Core, Progress, Step};
 use crate::group::{self, Group, GroupBuffer, GroupEntry, Seal};
 use crate::journal::{self, Journal};
 use crate::partition::{Partition, TailEntry};
+use crate::queue::{GROUP_BYTES_MAX, take_group, unit_bytes};
 use crate::types::{
     Append, CommitError, Done, Durability, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS, Unit,
 };
 use crate::wire;
 
-/// A group takes no further unit beyond this: at 500 MB/s it is 8 ms of waiting for the first.
-const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Memory of one entry beside its bytes: in the group, and in its partition's tail.
 const ENTRY_MEMORY_BYTES: usize = 160;
 /// Units that only keep others going, such as the groups' offsets, leave this share of the reserve.
@@ -148,16 +147,7 @@ impl Core {
         let journal_max = usize::try_from(journal_max).unwrap_or(usize::MAX);
         // Header and alignment come on top of the units' bytes.
         let bytes_max = GROUP_BYTES_MAX.min(journal_max.saturating_sub(group::HEADER_BYTES + 8));
-        let mut queue = self.queue();
-        let mut units = Vec::new();
-        let mut bytes = 0;
-        while let Some(unit) = queue.units.front() {
-            bytes += unit_bytes(unit);
-            if !units.is_empty() && bytes > bytes_max {
-                break;
-            }
-            units.extend(queue.units.pop_front());
-        }
+        let units = take_group(&mut self.queue().units, bytes_max);
         (!units.is_empty()).then_some(units)
     }
 
@@ -431,10 +421,6 @@ impl Core {
 /// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
 pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
     (unsettled_bytes_max as u64 / 8).min(1 << 20)
-}
-
-fn unit_bytes(unit: &Unit) -> usize {
-    unit.appends.iter().map(GroupBuffer::bytes_of).sum()
 }
 
 fn ring_bytes(group: &Group) -> usize {

@@ -60,6 +60,7 @@ mod log;
 mod name;
 mod partition;
 mod producers;
+mod queue;
 mod read;
 mod recover;
 mod segment;

@@ -171,8 +171,8 @@ impl Log {
         })
     }
 
-    /// Queue push only, never blocks. `done` is called on the commit thread, in the order of the
-    /// queue, once the unit is durable; the high watermarks have moved by then.
+    /// Queue push only, never blocks. `done` is called on the commit thread, for each partition in
+    /// the order of the queue, once the unit is durable; the high watermarks have moved by then.
     pub fn commit(&self, unit: Unit) {
         let mut queue = self.core.queue();
         if !queue.open {

@@ -175,7 +175,7 @@ pub type Done = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 /// Appends that become durable and visible together, or not at all.
 pub struct Unit {
     pub appends: Vec<Append>,
-    /// Called once, on the commit thread, in the order of the queue.
+    /// Called once, on the commit thread; for each partition in the order of the queue.
     pub done: Done,
 }
 
