@@ -538,6 +538,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 turn = express, if !is_stranger => {
                     room.express = Some(turn.map_err(|_| End::Stopping)?);
                     room.arriving.count(0);
+                    // Address space, not memory, until bytes come; growing by doubling would have
+                    // the frame in memory twice while it is moved.
+                    self.buffer.reserve(whole_bytes - self.buffer.len());
                 }
             }
         }

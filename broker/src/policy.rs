@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use odradek_protocol::DecodeError;
 use odradek_protocol::batch::{self, BatchHeader, Record, RecordReader};
+use odradek_protocol::compression::Compression;
 
-use crate::config::{TimestampType, TopicSettings};
+use crate::config::{TimestampType, TopicCompression, TopicSettings};
 use crate::limits;
 use crate::partition::Batch;
 use crate::topics::Topic;
@@ -76,6 +77,22 @@ fn corrupt(error: DecodeError) -> Failure {
     (ResponseError::CorruptMessage, error.to_string()).into()
 }
 
+/// Records are unpacked or packed: a few bytes may stand for megabytes.
+pub(crate) fn takes_long(settings: &TopicSettings, batch: &Batch) -> bool {
+    let is_packed = batch.header.compression() != Ok(Compression::None);
+    let is_repacked = |wanted: TopicCompression| batch.header.compression() != Ok(wanted.codec);
+    is_packed && looks_at_records(settings) || settings.compression.is_some_and(is_repacked)
+}
+
+fn bounds_times(settings: &TopicSettings) -> bool {
+    settings.timestamp_type == TimestampType::CreateTime
+        && (settings.timestamp_before_ms_max.is_some() || settings.timestamp_after_ms_max.is_some())
+}
+
+fn looks_at_records(settings: &TopicSettings) -> bool {
+    settings.cleanup.compact || bounds_times(settings)
+}
+
 /// Records without key where the topic is compacted, and times out of bounds.
 fn check_records(
     place: &Place<'_>,
@@ -83,13 +100,10 @@ fn check_records(
     batch: &Bytes,
     now_ms: i64,
 ) -> Result<(), Failure> {
-    let create_time = settings.timestamp_type == TimestampType::CreateTime;
-    let bounded = create_time
-        && (settings.timestamp_before_ms_max.is_some()
-            || settings.timestamp_after_ms_max.is_some());
-    if !settings.cleanup.compact && !bounded {
+    if !looks_at_records(settings) {
         return Ok(());
     }
+    let bounded = bounds_times(settings);
     let reader = RecordReader::new(batch, limits::UNPACKED_APPEND_BYTES_MAX).map_err(corrupt)?;
     let mut refused = Vec::new();
     let mut untimely = false;
@@ -184,7 +198,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use odradek_protocol::batch::BatchBuilder;
-    use odradek_protocol::compression::Compression;
     use uuid::Uuid;
 
     use super::*;

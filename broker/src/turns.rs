@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::budget::neighbourhood;
@@ -36,11 +37,16 @@ struct Usage {
 pub(crate) struct Turns {
     usage: Mutex<HashMap<IpAddr, Usage>>,
     busy: Semaphore,
+    /// For long work that leaves its thread to others ...
+    aside: Semaphore,
+    /// ... and for what finds no place there.
+    in_place: Mutex<()>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { usage: Mutex::default(), busy: Semaphore::new(spare_cores()) }
+        let (busy, aside) = (Semaphore::new(spare_cores()), Semaphore::new(spare_cores()));
+        Self { usage: Mutex::default(), busy, aside, in_place: Mutex::default() }
     }
 }
 
@@ -66,6 +72,23 @@ impl Turns {
     /// So much was worked for a request of this address.
     pub(crate) fn worked(&self, address: IpAddr, work: Duration) {
         self.add(neighbourhood(address), work, Instant::now());
+    }
+
+    /// Does work that is known to take milliseconds and memory. Whoever asks for it takes turns from
+    /// its beginning on, and what else waits for this thread goes to another one. At most one such
+    /// work a spare core goes on at a time, and one more, which its thread waits for.
+    pub(crate) fn at_length<T>(&self, address: IpAddr, work: impl FnOnce() -> T) -> T {
+        self.worked(address, WORK_MAX + Duration::from_nanos(1));
+        let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        match self.aside.try_acquire() {
+            Ok(_place) if matches!(runtime, Ok(RuntimeFlavor::MultiThread)) => {
+                tokio::task::block_in_place(work)
+            }
+            _ => {
+                let _only = lock(&self.in_place);
+                work()
+            }
+        }
     }
 
     fn add(&self, address: IpAddr, work: Duration, now: Instant) {

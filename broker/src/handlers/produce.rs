@@ -175,7 +175,13 @@ fn append(
     let told = |failure: Failure| told(failure, partition);
     let batch = checked(topic, records).map_err(|refused| told(refused.into()))?;
     let now = now_ms();
-    let (batch, append_time_ms) = policy::apply(topic, data.index, batch, now).map_err(told)?;
+    let takes_long = policy::takes_long(&topic.settings, &batch);
+    let apply = || policy::apply(topic, data.index, batch, now);
+    let applied = match takes_long {
+        true => context.broker.inner.turns.at_length(context.session.peer.ip(), apply),
+        false => apply(),
+    };
+    let (batch, append_time_ms) = applied.map_err(told)?;
     let metrics = &context.broker.inner.metrics;
     let count = u64::try_from(batch.header.record_count).unwrap_or(0);
     let appended = if batch.header.is_transactional() {
