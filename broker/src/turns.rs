@@ -74,9 +74,9 @@ impl Turns {
         self.add(neighbourhood(address), work, Instant::now());
     }
 
-    /// Does work that is known to take milliseconds and memory. Whoever asks for it takes turns from
-    /// its beginning on, and what else waits for this thread goes to another one. At most one such
-    /// work a spare core goes on at a time, and one more, which its thread waits for.
+    /// Does work that is known to take milliseconds and memory. Whoever asks for it takes turns
+    /// from its beginning on, and what else waits for this thread goes to another one. At most one
+    /// such work a spare core goes on at a time, and one more, which its thread waits for.
     pub(crate) fn at_length<T>(&self, address: IpAddr, work: impl FnOnce() -> T) -> T {
         self.worked(address, WORK_MAX + Duration::from_nanos(1));
         let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
