@@ -109,7 +109,7 @@ fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        create_folders(&self.dir)?;
+        create_durable_folder(&self.dir)?;
         let path = self.dir.join(".lock");
         let file = private().create(true).truncate(false).write(true).open(path)?;
         match file.try_lock() {
@@ -199,6 +199,22 @@ fn create_folders(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
+}
+
+/// The data folder itself must outlive a power cut, too, or all in it goes with its name. A former
+/// start may have made it and ended before this, so its own name is synced every time.
+fn create_durable_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|path| !path.exists()).collect();
+    create_folders(path)?;
+    for made in std::iter::once(path).chain(missing) {
+        let Ok(made) = made.canonicalize() else { continue };
+        match made.parent().map_or(Ok(()), sync_folder) {
+            // Whoever may not read a folder cannot sync it; somebody else has made this one.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// A folder's names are durable once the folder itself is synced; Windows keeps them in its own
