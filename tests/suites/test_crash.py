@@ -1,12 +1,11 @@
 """kill -9 under load: every acknowledged record is there, in order, once if idempotent.
 
 The same script runs against Apache Kafka too, which keeps its page cache over a kill -9, as we do;
-what only a power cut takes is the simulation's business (broker/log).
+what only a power cut takes is the business of test_power_cut.py and of broker/log's simulation.
 """
 
 import os
 import random
-import threading
 import time
 
 import confluent_kafka
@@ -14,54 +13,11 @@ import confluent_kafka.admin
 import pytest
 from harness import wire
 from harness.broker import wait_for
+from harness.load import PARTITIONS, Load
 from kafka import KafkaConsumer, TopicPartition
 
 ROUNDS = 30 if os.environ.get("ODRADEK_TEST_FULL") else 6
-PARTITIONS = 3
 CODECS = ["none", "lz4", "zstd"]
-
-
-class Load:
-    """A librdkafka producer that writes increasing numbers and notes which were acknowledged."""
-
-    def __init__(self, broker, topic, idempotent, codec):
-        self.topic, self.stop, self.next = topic, False, 0
-        self.acknowledged = []  # (partition, offset, number)
-        self.errors = []
-        self.producer = confluent_kafka.Producer({
-            "bootstrap.servers": broker.bootstrap, "acks": "all", "linger.ms": 2,
-            "enable.idempotence": idempotent, "compression.type": codec,
-            "message.timeout.ms": 120000, "reconnect.backoff.max.ms": 300,
-            "retry.backoff.max.ms": 300, "queue.buffering.max.messages": 5000,
-            "log_level": 0, "error_cb": lambda error: None,
-        })
-        self.thread = threading.Thread(target=self.go)
-        self.thread.start()
-
-    def go(self):
-        while not self.stop:
-            number = self.next
-            try:
-                self.producer.produce(
-                    self.topic, b"%d" % number + b"." * (number % 300),
-                    partition=number % PARTITIONS,
-                    on_delivery=lambda error, message, number=number: self.note(
-                        error, message, number))
-                self.next += 1
-            except BufferError:
-                self.producer.poll(0.01)
-            self.producer.poll(0)
-
-    def note(self, error, message, number):
-        if error is None:
-            self.acknowledged.append((message.partition(), message.offset(), number))
-        else:
-            self.errors.append(error)
-
-    def finish(self):
-        self.stop = True
-        self.thread.join()
-        assert self.producer.flush(90) == 0, "the last records were never acknowledged"
 
 
 def read(broker, topic):

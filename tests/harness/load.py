@@ -1,0 +1,65 @@
+"""Producers that count: each record is a number, and who was told what is remembered."""
+
+import threading
+import time
+
+import confluent_kafka
+
+PARTITIONS = 3
+QUIET = {
+    "log_level": 0, "error_cb": lambda error: None, "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 300, "retry.backoff.max.ms": 300,
+}
+
+
+class Load:
+    """A librdkafka producer that writes increasing numbers and notes which were acknowledged; as
+    fast as it can, or with a pause after every hundred."""
+
+    def __init__(self, broker, topic, idempotent, codec, acks="all", pause_seconds=0):
+        self.topic, self.stop, self.next = topic, False, 0
+        self.pause_seconds, self.running = pause_seconds, threading.Event()
+        self.running.set()
+        self.acknowledged = []  # (partition, offset, number)
+        self.errors = []
+        self.producer = confluent_kafka.Producer({
+            **QUIET, "bootstrap.servers": broker.bootstrap, "acks": acks, "linger.ms": 2,
+            "enable.idempotence": idempotent, "compression.type": codec,
+            "message.timeout.ms": 120000, "queue.buffering.max.messages": 5000,
+        })
+        self.thread = threading.Thread(target=self.go, daemon=True)
+        self.thread.start()
+
+    def go(self):
+        while not self.stop:
+            try:
+                self.turn()
+            except BufferError:
+                self.producer.poll(0.01)
+            except confluent_kafka.KafkaException as error:  # it can produce nothing any more
+                self.errors.append(error)
+                return
+
+    def turn(self):
+        number = self.next
+        if not self.running.is_set():
+            self.producer.poll(0.01)
+            return
+        self.producer.produce(
+            self.topic, b"%d" % number + b"." * (number % 300), partition=number % PARTITIONS,
+            on_delivery=lambda error, message: self.note(error, message, number))
+        self.next += 1
+        if self.pause_seconds and number % 100 == 0:
+            time.sleep(self.pause_seconds)
+        self.producer.poll(0)
+
+    def note(self, error, message, number):
+        if error is None:
+            self.acknowledged.append((message.partition(), message.offset(), number))
+        else:
+            self.errors.append(error)
+
+    def finish(self):
+        self.stop = True
+        self.thread.join()
+        assert self.producer.flush(90) == 0, "the last records were never acknowledged"
