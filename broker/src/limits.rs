@@ -93,7 +93,7 @@ pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes that one record batch may unpack to where a topic's settings need its records (keys of a
 /// compacted topic, times, another codec): on the threads that serve connections.
-pub(crate) const UNPACKED_APPEND_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const UNPACKED_APPEND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The same where records are read in this process.
 pub(crate) const UNPACKED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -7,11 +7,10 @@
 use axum::body::Body;
 use odradek_broker::budget::Held;
 
-use super::limits::Piece;
+use super::limits::{Piece, body_of};
 use super::query::{Format, Row};
 use crate::operations::filter::Object;
 use crate::operations::range::Reader;
-use crate::operations::timeline::bytes_of;
 use crate::operations::{Failure, instant, render};
 
 /// A piece of the answer is sent when it has this much.
@@ -95,7 +94,7 @@ pub async fn streamed(
         Ok::<_, Failure>(piece.map(|piece| (piece, writing)))
     });
     let first = futures::stream::iter([Ok(first.into_bytes())]);
-    Ok(Body::from_stream(futures::StreamExt::chain(first, rest)))
+    Ok(body_of(futures::StreamExt::chain(first, rest)))
 }
 
 struct Writing {
@@ -119,7 +118,7 @@ impl Writing {
                 return Ok(());
             };
             self.left -= 1;
-            piece.make_room(bytes_of(&row.1)).await?;
+            piece.make_room(&[&row.1]).await?;
             self.shape.write(&mut piece.bytes, self.is_first, &row);
             self.is_first = false;
         }

@@ -8,14 +8,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt};
 use http_body_util::BodyExt;
 use odradek_broker::budget::{Budget, Held};
-use odradek_broker::client::ClientError;
+use odradek_broker::client::{ClientError, StoredRecord};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::operations::Failure;
+use crate::operations::timeline::bytes_of;
 
 /// A request body is held in memory while it is taken apart.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -37,9 +39,15 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A body that has not arrived by then is given up: it keeps others out.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// Pieces of answers with records of more than this have their place among all such pieces until
-/// they are sent. As JSON a byte may become six; mostly it stays one.
+/// they are sent.
 const LARGE_RECORD_BYTES: usize = 64 * 1024;
 const LARGE_PIECES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Of a piece, for one write.
+const STEP_BYTES_MAX: usize = 256 * 1024;
+/// Of a record's offset, times, names and cursor, at most.
+const RECORD_TEXT_BYTES: usize = 512;
+/// What one address may have of it; a record that may come to more is alone.
+const LARGE_PIECE_BYTES_MAX: usize = LARGE_PIECES_BYTES_MAX / 4 * 3;
 
 static LARGE_PIECES: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(LARGE_PIECES_BYTES_MAX));
 
@@ -55,18 +63,21 @@ impl Piece {
         Self { bytes: Vec::new(), address, held: None }
     }
 
-    /// To be called before a record of so many bytes is added.
-    pub async fn make_room(&mut self, record_bytes: usize) -> Result<(), Failure> {
-        if record_bytes <= LARGE_RECORD_BYTES {
+    /// To be called before these records are added.
+    pub async fn make_room(&mut self, records: &[&StoredRecord]) -> Result<(), Failure> {
+        if records.iter().map(|record| bytes_of(record)).sum::<usize>() <= LARGE_RECORD_BYTES {
             return Ok(());
         }
+        let text_bytes: usize = records.iter().map(|record| text_bytes_of(record)).sum();
         let held = self.held.get_or_insert_with(|| LARGE_PIECES.hold(self.address));
-        // The largest record must be able to have its place.
-        let bytes = record_bytes.min(LARGE_PIECES_BYTES_MAX / 2);
+        let bytes = text_bytes.min(LARGE_PIECE_BYTES_MAX.saturating_sub(held.bytes()));
         grow(&LARGE_PIECES, self.address, held, bytes).await.ok_or_else(|| {
             let why = "other clients are being sent large records; try again in a while";
-            ClientError::Unavailable(why.to_owned()).into()
-        })
+            Failure::from(ClientError::Unavailable(why.to_owned()))
+        })?;
+        // Growing by doubling would have the text in memory twice.
+        self.bytes.reserve(text_bytes);
+        Ok(())
     }
 
     /// Its place is given back when the bytes are dropped, that is, were sent.
@@ -85,6 +96,38 @@ impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// A body of pieces, which reach the connection in steps: it copies what it takes.
+pub fn body_of<S>(pieces: S) -> Body
+where
+    S: Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+{
+    let steps = |mut piece: Bytes| {
+        let step = move || {
+            (!piece.is_empty())
+                .then(|| Ok::<_, Failure>(piece.split_to(STEP_BYTES_MAX.min(piece.len()))))
+        };
+        futures::stream::iter(std::iter::from_fn(step))
+    };
+    Body::from_stream(pieces.map_ok(steps).try_flatten())
+}
+
+/// About what a record is as JSON text, where a byte may become six (`\u0000`).
+fn text_bytes_of(record: &StoredRecord) -> usize {
+    let text = |bytes: &Option<Bytes>| bytes.as_deref().map_or(0, text_bytes);
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + text(value)).sum();
+    RECORD_TEXT_BYTES + text(&record.key) + text(&record.value) + headers
+}
+
+fn text_bytes(bytes: &[u8]) -> usize {
+    let escaped = bytes.iter().map(|byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    // What is no text is written in base64.
+    escaped.sum::<usize>().max(bytes.len().div_ceil(3) * 4)
 }
 
 pub struct Limits {
@@ -190,4 +233,18 @@ fn too_much() -> Problem {
 fn too_large() -> Problem {
     let detail = format!("a body has at most {} MiB", BODY_BYTES_MAX >> 20);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).hint("send it in several requests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths as JSON writes them, without the quotes: `\u0000` is six characters, `\"` two;
+    /// base64 makes four of three.
+    #[test]
+    fn text_is_as_long_as_json_makes_it() {
+        assert_eq!(text_bytes(&[0; 10]), 60);
+        assert_eq!(text_bytes(b"a\"b"), 4);
+        assert_eq!(text_bytes(&[0xff; 9]), 12);
+    }
 }

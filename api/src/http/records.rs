@@ -18,7 +18,6 @@ use super::problem::Problem;
 use super::query::{self, Format, RangeQuery};
 use super::{Shared, now_ms};
 use crate::operations::range::{self, PAGE_RECORDS_DEFAULT, Reader};
-use crate::operations::timeline::bytes_of;
 use crate::operations::{render, write as write_records};
 
 /// What the reply says about times: they are UTC, whoever asked.
@@ -71,7 +70,8 @@ async fn page(
 ) -> Result<Body, Problem> {
     let page = reader.page(limit).await?;
     let mut piece = Piece::new(address);
-    piece.make_room(page.records.iter().map(|(_, record)| bytes_of(record)).sum()).await?;
+    let records: Vec<_> = page.records.iter().map(|(_, record)| record).collect();
+    piece.make_room(&records).await?;
     let out = &mut piece.bytes;
     out.extend_from_slice(b"{\"records\":[");
     for (index, (partition, record)) in page.records.iter().enumerate() {

@@ -20,13 +20,12 @@ use odradek_broker::client::Principal;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::limits::Piece;
+use super::limits::{Piece, body_of};
 use super::problem::Problem;
 use super::{Shared, now_ms, query};
 use crate::operations::cursor::Cursor;
 use crate::operations::filter::Filter;
 use crate::operations::follow::{self, Follow, Followed, Start};
-use crate::operations::timeline::bytes_of;
 use crate::operations::{Failure, Outcome, instant, render};
 
 /// Shorter than the idle time of common proxies.
@@ -132,7 +131,7 @@ struct Feed {
 
 impl Feed {
     fn into_body(self) -> Body {
-        Body::from_stream(futures::stream::try_unfold(self, |mut feed| async move {
+        body_of(futures::stream::try_unfold(self, |mut feed| async move {
             let piece = feed.piece().await?;
             Ok::<_, Failure>(piece.map(|piece| (piece, feed)))
         }))
@@ -186,7 +185,7 @@ impl Feed {
     async fn records(&mut self, piece: &mut Piece, first: Followed) -> Outcome<()> {
         let mut next = Some(first);
         while let Some(followed) = next {
-            piece.make_room(bytes_of(&followed.record)).await?;
+            piece.make_room(&[&followed.record]).await?;
             self.record(&mut piece.bytes, &followed);
             next = if piece.bytes.len() < PIECE_BYTES { self.follow.buffered() } else { None };
         }
