@@ -92,7 +92,7 @@ pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
 
 /// Bytes that one record batch may unpack to where a topic's settings need its records (keys of a
-/// compacted topic, times, another codec): on the threads that serve connections.
+/// compacted topic, times, another codec); see `Turns::at_length`.
 pub(crate) const UNPACKED_APPEND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The same where records are read in this process.
@@ -116,8 +116,9 @@ pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The parts of `odradek.memory.max.bytes`, in 64ths. Of the rest the tail cache has 8, groups on
 /// their way to the segments 4, and the program itself, sled and the groups what is left. On top
-/// come at most: one request that is larger than its part, what a policy unpacks on each core, and,
-/// for each spare core, what one read unpacks: 8 MiB and its last batch.
+/// come at most: one request that is larger than its part, twice what a policy unpacks for each
+/// spare core and one more, and, for each spare core, what one read unpacks: 8 MiB and its last
+/// batch.
 fn part(config: &Config, in_64ths: u64) -> usize {
     let bytes = (config.memory_bytes_max / 64).saturating_mul(in_64ths);
     usize::try_from(bytes.clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)
