@@ -179,7 +179,10 @@ impl Core {
         files: &[(SegmentName, u64)],
     ) -> io::Result<(Producers, Option<(i64, u64)>)> {
         let kept = partition.shared().kept_side;
-        let kept = kept.and_then(|name| self.segments.read_side(partition, name));
+        let kept = match kept {
+            Some(name) => self.segments.read_side(partition, name)?,
+            None => None,
+        };
         if let Some(side) = &kept {
             partition.shared().settled_end = side.summary.end_offset;
         }
@@ -194,7 +197,7 @@ impl Core {
             // The producers are in the side file; only those at the end matter.
             let side = match known {
                 Some(_) if !next_is_last => None,
-                _ => self.segments.read_side(partition, *name),
+                _ => self.segments.read_side(partition, *name)?,
             };
             let side = side.filter(|side| side.summary.bytes == *bytes);
             let summary = match (known, &side) {
@@ -228,6 +231,11 @@ impl Core {
         bytes: u64,
         producers: Producers,
     ) -> io::Result<(Summary, Producers)> {
+        tracing::warn!(
+            folder = partition.folder,
+            base_offset = name.base_offset,
+            "a segment has no readable side file; its index and producers are made from it anew"
+        );
         let mut known = Known { index: SegmentIndex::empty(name.base_offset), producers };
         known.index.summary.generation = name.generation;
         let (known, end) =

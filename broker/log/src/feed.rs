@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::core::{Core, Progress, Step};
 use crate::index::{self, IndexEntry, Summary, VALUE_ENTRIES};
-use crate::keyed;
+use crate::keyed::{self, FeedError};
 use crate::name::SegmentName;
 use crate::partition::Partition;
 use crate::segment::synced_entries;
@@ -157,8 +157,15 @@ impl Core {
         if !partition.keyed {
             return Ok(false);
         }
-        let more = keyed::feed(self, view, partition, &mut fed.end_offset, end_offset);
-        more.map_err(|error| ViewError(error.to_string()))
+        match keyed::feed(self, view, partition, &mut fed.end_offset, end_offset) {
+            Ok(more) => Ok(more),
+            Err(FeedError::View(error)) => Err(error),
+            // The log cannot be read there; another view would come no further.
+            Err(FeedError::Read(error)) => {
+                tracing::error!(folder = partition.folder, %error, "the view ends before that");
+                Ok(false)
+            }
+        }
     }
 
     fn feed_sealed(
@@ -184,7 +191,7 @@ impl Core {
         let more = missing.len() > SEGMENTS_PER_STEP;
         for summary in missing.into_iter().take(SEGMENTS_PER_STEP) {
             // From the side file, not from the view that is being filled.
-            let Some(side) = self.segments.read_side(partition, summary.name()) else {
+            let Ok(Some(side)) = self.segments.read_side(partition, summary.name()) else {
                 continue;
             };
             let mut changes = index_changes(partition.id, summary.base_offset, &side.entries, 0);

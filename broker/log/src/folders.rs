@@ -14,6 +14,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::types::{FoundFolder, PartitionSpec};
 
 pub(crate) const METADATA_NAME: &str = "partition.metadata";
+const METADATA_BYTES_MAX: usize = 1024;
 /// Longest file name of the file systems in question.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -34,7 +35,7 @@ impl Folders {
     pub fn list(disk: &dyn Disk, unclean: bool) -> io::Result<Folders> {
         let mut folders = Folders { unclean, ..Folders::default() };
         for entry in disk.list("")?.into_iter().filter(|entry| entry.is_folder) {
-            let topic_id = read_metadata(disk, &entry.name);
+            let topic_id = read_metadata(disk, &entry.name)?.or_else(|| id_in(&entry.name));
             let partition = partition_of(&entry.name);
             let key = entry.name.to_lowercase();
             let found = FoundFolder { folder: entry.name, topic_id, partition };
@@ -71,15 +72,28 @@ impl Folders {
         disk: &dyn Disk,
         spec: &PartitionSpec,
     ) -> io::Result<(String, Option<Arc<dyn DiskFile>>)> {
-        let own = self.by_name.values_mut().find(|folder| {
+        let own = |folder: &Folder| {
             folder.found.topic_id == Some(spec.id.topic_id)
                 && folder.found.partition == Some(spec.id.partition)
-        });
-        if let Some(own) = own {
-            own.attached = true;
-            let folder = own.found.folder.clone();
-            let metadata =
-                if self.unclean { Some(write_metadata(disk, &folder, spec)?) } else { None };
+        };
+        let found = match self.by_name.values().any(own) {
+            true => self.by_name.values_mut().find(|folder| own(folder)),
+            false => self.by_name.values_mut().find(|folder| folder.was(spec)),
+        };
+        if let Some(found) = found {
+            let damaged = found.found.topic_id != Some(spec.id.topic_id);
+            found.attached = true;
+            let folder = found.found.folder.clone();
+            if damaged {
+                tracing::warn!(
+                    folder,
+                    "the topic id beside its segments was damaged; written anew"
+                );
+            }
+            let metadata = match self.unclean || damaged {
+                true => Some(write_metadata(disk, &folder, spec)?),
+                false => None,
+            };
             return Ok((folder, metadata));
         }
         let name = self.free_name(spec);
@@ -116,6 +130,20 @@ impl Folders {
     }
 }
 
+/// Two topics' ids, which are random but for six bits, differ in more than so many: one letter of
+/// the metadata that is another now changes up to six.
+const DAMAGED_BITS_MAX: u32 = 8;
+
+impl Folder {
+    /// Whether this is the partition's folder, and only what says whose it is was damaged. Taken
+    /// for another topic's, it would be removed with all that is in it.
+    fn was(&self, spec: &PartitionSpec) -> bool {
+        let differing = |id: Uuid| (id.as_u128() ^ spec.id.topic_id.as_u128()).count_ones();
+        let near = self.found.topic_id.is_some_and(|id| differing(id) <= DAMAGED_BITS_MAX);
+        !self.attached && self.found.folder == spec.folder && near
+    }
+}
+
 /// Written, not synced.
 fn write_metadata(
     disk: &dyn Disk,
@@ -132,15 +160,34 @@ fn metadata_text(topic_id: Uuid) -> String {
     format!("version: 0\ntopic_id: {}\n", URL_SAFE_NO_PAD.encode(topic_id.as_bytes()))
 }
 
-fn read_metadata(disk: &dyn Disk, folder: &str) -> Option<Uuid> {
-    let file = disk.open(&format!("{folder}/{METADATA_NAME}")).ok()?;
-    let bytes = usize::try_from(file.byte_count().ok()?).ok().filter(|bytes| *bytes <= 1024)?;
+/// `None` if there is none that makes sense. A disk that does not answer is an error: a folder that
+/// is thought to be nobody's is given away.
+fn read_metadata(disk: &dyn Disk, folder: &str) -> io::Result<Option<Uuid>> {
+    let file = match disk.open(&format!("{folder}/{METADATA_NAME}")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let bytes = file.byte_count()?;
+    let Some(bytes) = usize::try_from(bytes).ok().filter(|bytes| *bytes <= METADATA_BYTES_MAX)
+    else {
+        return Ok(None);
+    };
     let mut buffer = vec![0; bytes];
-    file.read_exact_at(&mut buffer, 0).ok()?;
-    let text = String::from_utf8(buffer).ok()?;
-    let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "))?;
+    file.read_exact_at(&mut buffer, 0)?;
+    Ok(String::from_utf8(buffer).ok().and_then(|text| id_of(&text)))
+}
+
+fn id_of(metadata: &str) -> Option<Uuid> {
+    let id = metadata.lines().find_map(|line| line.strip_prefix("topic_id: "))?;
     let bytes = URL_SAFE_NO_PAD.decode(id.trim()).ok()?;
     Uuid::from_slice(&bytes).ok()
+}
+
+/// The topic id that stands in the folder's own name.
+fn id_in(folder: &str) -> Option<Uuid> {
+    partition_of(folder)?;
+    let (_, id) = folder.rsplit_once('.')?;
+    Uuid::try_parse(id).ok()
 }
 
 /// The number behind the last dash, with or without a topic id behind that.
@@ -157,11 +204,46 @@ fn partition_of(folder: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::types::{PartitionId, PartitionSettings};
 
     #[test]
     fn metadata_is_written_as_kafka_writes_it() {
         let id = Uuid::try_parse("00010203-0405-0607-0809-0a0b0c0d0e0f").expect("a uuid");
         assert_eq!(metadata_text(id), "version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw\n");
+    }
+
+    #[test]
+    fn a_flipped_bit_in_its_metadata_does_not_give_a_folder_away() {
+        let disk = MemoryDisk::new(1);
+        let topic_id = Uuid::from_u128(0x6f64_7261_6465_4b21_8a5c_0f1e_73a1_55aa);
+        let spec = PartitionSpec {
+            id: PartitionId { topic_id, partition: 3 },
+            folder: "topic-3".to_owned(),
+            keyed: false,
+            makes_room: false,
+            log_start_offset: 0,
+            settings: PartitionSettings::default(),
+        };
+        let (folder, _) = Folders::default().place(&disk, &spec).expect("the disk is whole");
+        let path = format!("{folder}/{METADATA_NAME}");
+        let whole = disk.content(&path).expect("it was written");
+        for bit in 0..whole.len() * 8 {
+            disk.flip_bit(&path, bit);
+            let mut folders = Folders::list(&disk, false).expect("the disk is whole");
+            let (found, _) = folders.place(&disk, &spec).expect("the disk is whole");
+            assert_eq!((&found, folders.orphans()), (&folder, Vec::new()), "bit {bit}");
+            // Some bits say nothing of the id, and stay.
+            if disk.content(&path).as_ref() != Some(&whole) {
+                disk.flip_bit(&path, bit);
+            }
+        }
+        // Another topic's folder is another one's, whatever its name.
+        let id = PartitionId { topic_id: Uuid::from_u128(!topic_id.as_u128()), ..spec.id };
+        let mut folders = Folders::list(&disk, false).expect("the disk is whole");
+        let other = PartitionSpec { id, ..spec };
+        assert_ne!(folders.place(&disk, &other).expect("the disk is whole").0, folder);
+        assert_eq!(folders.orphans(), [folder]);
     }
 
     #[test]

@@ -68,6 +68,8 @@ mod settle;
 mod side;
 #[cfg(test)]
 mod simulation;
+#[doc(hidden)]
+pub mod stepping;
 mod store;
 mod survey;
 mod time;

@@ -126,7 +126,6 @@ impl Log {
         Ok(report)
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }

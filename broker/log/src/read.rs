@@ -162,11 +162,15 @@ impl Core {
         let mut wanted = bytes_max + slack;
         while position < place.summary.bytes {
             let buffer = read_range(&file, position, wanted, place.summary.bytes)?;
-            let (read, next) = gather(&buffer, offset, bytes_max);
+            let sound = sound_bytes(&buffer, place.summary.end_offset);
+            let (read, next) = gather(&buffer.slice(..sound), offset, bytes_max);
             if !read.batches.is_empty() {
-                return Ok(Found::Read(read));
+                return intact(partition, read).map(Found::Read);
             }
             match next {
+                _ if sound < buffer.len() => {
+                    return Err(damaged(partition, offset, position + sound as u64));
+                }
                 // All of it lies before the offset, or the batch is larger than the read.
                 Next::At(behind, batch_bytes)
                     if (behind > 0 || batch_bytes > buffer.len())
@@ -193,7 +197,7 @@ impl Core {
         }
         let entries = match self.index_in_view(partition, summary) {
             Some(entries) => entries,
-            None => match self.segments.read_side(partition, name) {
+            None => match self.segments.read_side(partition, name)? {
                 Some(side) if side.summary == *summary => side.entries,
                 _ => self.index_by_walk(partition, summary)?.entries,
             },
@@ -336,6 +340,50 @@ fn gather(run: &Bytes, offset: i64, bytes_max: usize) -> (Read, Next) {
     }
     let batches = start.map(|start| run.slice(start..at.max(start))).filter(|run| !run.is_empty());
     (Read { batches: batches.into_iter().collect(), next_offset }, next)
+}
+
+/// How much of what a segment holds is in order. No checksum covers the offset of a batch, but the
+/// batches around it do: they ascend, and end with their segment. Of two that do not, either may be
+/// the wrong one.
+fn sound_bytes(run: &Bytes, end_offset: i64) -> usize {
+    let (mut at, mut before, mut least) = (0, 0, i64::MIN);
+    while let Some(header) = wire::header(&run[at..]) {
+        if header.base_offset < least {
+            return before;
+        }
+        if header.last_offset() >= end_offset {
+            return at;
+        }
+        (before, least) = (at, header.last_offset() + 1);
+        match at + header.batch_bytes {
+            next if next < run.len() => at = next,
+            _ => break,
+        }
+    }
+    run.len()
+}
+
+/// What comes from the disk is served up to the first batch that is not what was written.
+fn intact(partition: &Partition, mut read: Read) -> Result<Read, ReadError> {
+    let Some(run) = read.batches.first_mut() else { return Ok(read) };
+    let mut whole = 0;
+    for (header, batch) in wire::batches(run) {
+        if wire::crc_holds(&batch, &header) {
+            whole += batch.len();
+            continue;
+        }
+        if whole == 0 {
+            return Err(ReadError::Damaged {
+                partition: partition.id,
+                offset: header.base_offset,
+                reason: "its checksum does not hold".to_owned(),
+            });
+        }
+        read.next_offset = header.base_offset;
+        break;
+    }
+    run.truncate(whole);
+    Ok(read)
 }
 
 fn check_range(partition: &Partition, offset: i64) -> Result<(), ReadError> {

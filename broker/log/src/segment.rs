@@ -227,13 +227,21 @@ impl Segments {
         true
     }
 
-    /// The side file, if it is there and whole and speaks of this segment.
-    pub fn read_side(&self, partition: &Partition, name: SegmentName) -> Option<Side> {
-        let file = self.disk.open(&partition.side_path(name)).ok()?;
-        let bytes = file.byte_count().ok().filter(|bytes| *bytes <= side::BYTES_MAX)?;
-        let mut buffer = vec![0; usize::try_from(bytes).ok()?];
-        file.read_exact_at(&mut buffer, 0).ok()?;
-        side::decode(&buffer).filter(|side| side.summary.name() == name)
+    /// The side file, if it is there and whole and speaks of this segment. A disk that does not
+    /// answer is an error: what is thought to have no side file is made anew or thrown away, and of
+    /// a rewritten segment nothing else tells its producers.
+    pub fn read_side(&self, partition: &Partition, name: SegmentName) -> io::Result<Option<Side>> {
+        let file = match self.disk.open(&partition.side_path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let bytes = file.byte_count()?;
+        let Some(bytes) = usize::try_from(bytes).ok().filter(|_| bytes <= side::BYTES_MAX) else {
+            return Ok(None);
+        };
+        let mut buffer = vec![0; bytes];
+        file.read_exact_at(&mut buffer, 0)?;
+        Ok(side::decode(&buffer).filter(|side| side.summary.name() == name))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Behind the journal: durable groups go to the segments of their partitions, and a checkpoint
 //! makes those durable in their turn, so that the journal file can be used again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,8 @@ const ABORTED_IN_VIEW_MAX: usize = 128;
 
 #[derive(Default)]
 pub(crate) struct Settler {
-    dirty: HashMap<PartitionId, Arc<Partition>>,
+    /// In order, so that a simulation finds the same syncs in the same order.
+    dirty: BTreeMap<PartitionId, Arc<Partition>>,
     pub bytes_since_checkpoint: u64,
 }
 

@@ -44,7 +44,7 @@ impl Core {
         for name in rewritten {
             // Superseded by a newer one already.
             let Some(bytes) = survey.logs.get(&name).copied() else { continue };
-            let side = self.segments.read_side(partition, name);
+            let side = self.segments.read_side(partition, name)?;
             let side = side.filter(|side| side.summary.bytes == bytes);
             let older = |other: &SegmentName| other.generation < name.generation;
             match side {
@@ -81,11 +81,17 @@ impl Core {
         let trimmed = names.windows(2).filter(|pair| pair[1].base_offset <= start);
         let mut gone: Vec<SegmentName> = trimmed.map(|pair| pair[0]).collect();
         let is_gone = |name: &SegmentName| gone.contains(name) || !names.contains(name);
-        let side = |name: &SegmentName| self.segments.read_side(partition, *name);
-        let sealed = survey.sides.iter().rev().find(|name| !is_gone(name) && side(name).is_some());
-        let newest = survey.sides.iter().rev().filter(|name| is_gone(name));
-        let newest = newest.take_while(|name| sealed.is_none_or(|sealed| *name > sealed));
-        let kept = newest.copied().find_map(|name| Some((name, side(&name)?.summary.end_offset)));
+        let mut kept = None;
+        // From the newest down to the first sealed one that stays.
+        for name in survey.sides.iter().rev() {
+            let side = self.segments.read_side(partition, *name)?;
+            match side {
+                Some(side) if is_gone(name) => kept = Some((*name, side.summary.end_offset)),
+                Some(_) => {}
+                None => continue,
+            }
+            break;
+        }
         // Else it is what an attempt at rewriting has left.
         let kept = kept.filter(|(_, end_offset)| *end_offset <= start);
         if let Some((name, end_offset)) = kept {

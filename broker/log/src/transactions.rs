@@ -155,7 +155,7 @@ impl Core {
         if let Some(aborted) = self.aborted_cache.find(partition.id, name) {
             return Ok(Some(aborted));
         }
-        let Some(side) = self.segments.read_side(partition, name) else {
+        let Some(side) = self.segments.read_side(partition, name)? else {
             let shared = partition.shared();
             return match shared.holds(name) {
                 true => Err(unreadable(partition, name.base_offset)),

@@ -331,8 +331,24 @@ fn change(map: &mut Map, batch: &[Change]) {
 impl MemoryViews {
     /// The process dies: what was not flushed is gone.
     pub fn kill(&self) {
-        self.view.kill();
+        self.kill_keeping(0);
+    }
+
+    /// The process dies, and of what was not flushed of the view only the first so many batches had
+    /// reached the file by then.
+    pub fn kill_keeping(&self, batches: usize) {
+        {
+            let mut state = self.view.state();
+            let kept = (state.flushed + batches).min(state.batches.len());
+            state.cut(kept);
+            state.flushed = kept;
+        }
         self.records.kill();
+    }
+
+    pub fn unflushed_count(&self) -> usize {
+        let state = self.view.state();
+        state.batches.len() - state.flushed
     }
 
     /// The power goes. Of the unsynced batches of the records this share, the oldest, survives.

@@ -99,7 +99,7 @@ impl Core {
             return Err(Stop::Gone);
         };
         let partition = &job.partition;
-        let Some(side) = self.segments.read_side(partition, last.name()) else {
+        let Ok(Some(side)) = self.segments.read_side(partition, last.name()) else {
             let gone = !partition.shared().holds(last.name());
             let why = || format!("the side file of {:?} is missing or damaged", last.name());
             return Err(if gone { Stop::Gone } else { Stop::Damaged(why()) });

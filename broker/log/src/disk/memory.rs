@@ -1,10 +1,15 @@
 //! A disk for tests, as unkind as a real one may be: at a crash every unsynced sector and every
 //! unsynced name may be there or not, each for itself; what a failed sync left behind looks fine
 //! until the crash and is gone after it; a file that is open cannot be deleted.
+//!
+//! Its *operations* are what changes something on a disk: writes, syncs, changes of a length, names
+//! that are made or taken away. A test counts them, and lets everything fail from any one of them
+//! on: that is where the power goes in the middle of what the log does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +30,7 @@ pub enum CrashMode {
 #[derive(Clone)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
+    syncs_released: Arc<Condvar>,
 }
 
 struct State {
@@ -39,8 +45,18 @@ struct State {
     capacity_bytes: u64,
     fail_write_in: Option<u64>,
     fail_sync_in: Option<u64>,
+    fail_read_in: Option<u64>,
+    fail_all_in: Option<u64>,
+    /// Everything fails, until the crash.
+    dead: bool,
+    /// Syncs of this file do not come to their end.
+    held_sync: Option<usize>,
+    waiting_syncs: usize,
+    syncs_do_nothing: bool,
     syncs: u64,
-    writes: u64,
+    operations: u64,
+    /// Of all operations so far, what they were and in which order.
+    trace: u64,
 }
 
 #[derive(Default)]
@@ -72,10 +88,17 @@ impl MemoryDisk {
             capacity_bytes: u64::MAX,
             fail_write_in: None,
             fail_sync_in: None,
+            fail_read_in: None,
+            fail_all_in: None,
+            dead: false,
+            held_sync: None,
+            waiting_syncs: 0,
+            syncs_do_nothing: false,
             syncs: 0,
-            writes: 0,
+            operations: 0,
+            trace: 0,
         };
-        MemoryDisk { state: Arc::new(Mutex::new(state)) }
+        MemoryDisk { state: Arc::new(Mutex::new(state)), syncs_released: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,7 +112,9 @@ impl MemoryDisk {
 
     /// Only the process dies: the page cache stays.
     pub fn kill(&self) {
-        self.state().locked = false;
+        let mut state = self.state();
+        state.locked = false;
+        state.works_again();
     }
 
     /// The n-th sync from now fails (1 = the next one); what it should have covered is lost.
@@ -101,9 +126,62 @@ impl MemoryDisk {
         self.state().fail_write_in = Some(count);
     }
 
-    pub fn heal(&self) {
+    /// The n-th read of a file from now fails, and only that one.
+    pub fn fail_read_in(&self, count: u64) {
+        self.state().fail_read_in = Some(count);
+    }
+
+    /// From the n-th operation from now on everything fails, until the crash.
+    pub fn fail_all_in(&self, count: u64) {
+        self.state().fail_all_in = Some(count);
+    }
+
+    /// Whether that operation has come.
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// Whether a fault that was asked for had not come yet.
+    pub fn heal(&self) -> bool {
         let mut state = self.state();
-        (state.fail_sync_in, state.fail_write_in) = (None, None);
+        let waiting = [state.fail_sync_in, state.fail_write_in, state.fail_read_in];
+        let waiting = waiting.into_iter().chain([state.fail_all_in]).any(|fault| fault.is_some());
+        state.works_again();
+        waiting
+    }
+
+    /// Syncs of this file, one that is there, take until they are let go.
+    pub fn hold_syncs_of(&self, path: &str) {
+        let mut state = self.state();
+        state.held_sync = state.names.get(path).copied();
+    }
+
+    pub fn let_syncs_go(&self) {
+        self.state().held_sync = None;
+        self.syncs_released.notify_all();
+    }
+
+    pub fn waiting_sync_count(&self) -> usize {
+        self.state().waiting_syncs
+    }
+
+    /// A disk that lies, for tests of tests: a sync says that it worked, and covers nothing.
+    pub fn let_syncs_do_nothing(&self) {
+        self.state().syncs_do_nothing = true;
+    }
+
+    pub fn operation_count(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Two runs that did the same in the same order have the same.
+    pub fn trace(&self) -> u64 {
+        self.state().trace
+    }
+
+    /// All files, by name.
+    pub fn file_names(&self) -> Vec<String> {
+        self.state().names.keys().cloned().collect()
     }
 
     pub fn set_capacity(&self, bytes: u64) {
@@ -122,6 +200,18 @@ impl MemoryDisk {
     pub fn content(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state();
         Some(state.inodes[*state.names.get(path)?].current.clone())
+    }
+
+    /// Bit rot: one bit on the disk itself, counted from the first of the file.
+    pub fn flip_bit(&self, path: &str, bit: usize) {
+        let mut state = self.state();
+        let Some(inode) = state.names.get(path).copied() else { return };
+        let Inode { current, durable, .. } = &mut state.inodes[inode];
+        for bytes in [current, durable] {
+            if let Some(byte) = bytes.get_mut(bit / 8) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
     }
 
     /// Bit rot: changes bytes on the disk itself.
@@ -186,7 +276,37 @@ impl State {
         self.durable_folders = self.folders.clone();
         self.locked = false;
         self.boots += 1;
-        (self.fail_sync_in, self.fail_write_in) = (None, None);
+        self.works_again();
+    }
+
+    fn works_again(&mut self) {
+        (self.fail_sync_in, self.fail_write_in, self.fail_read_in) = (None, None, None);
+        (self.fail_all_in, self.dead) = (None, false);
+    }
+
+    /// To be called by every operation first.
+    fn operation(&mut self, what: &str, name: &str, content: &[u8]) -> io::Result<()> {
+        self.operations += 1;
+        self.dead |= Self::counts_down(&mut self.fail_all_in);
+        if self.dead {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.trace, what, name, content).hash(&mut hasher);
+        self.trace = hasher.finish();
+        Ok(())
+    }
+
+    fn reading(&mut self) -> io::Result<()> {
+        if self.dead || Self::counts_down(&mut self.fail_read_in) {
+            return Err(io::Error::other("injected read error"));
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, inode: usize) -> String {
+        let found = self.names.iter().find(|(_, other)| **other == inode);
+        found.map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
     fn counts_down(counter: &mut Option<u64>) -> bool {
@@ -261,7 +381,8 @@ impl Inode {
 
 impl DiskFile for MemoryFile {
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        state.reading()?;
         let current = &state.inodes[self.inode].current;
         let start = usize::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
         let bytes = current
@@ -273,7 +394,8 @@ impl DiskFile for MemoryFile {
 
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.writes += 1;
+        let name = state.name_of(self.inode);
+        state.operation("write", &name, &[&position.to_le_bytes()[..], bytes].concat())?;
         if State::counts_down(&mut state.fail_write_in) {
             return Err(io::Error::other("injected write error"));
         }
@@ -293,9 +415,23 @@ impl DiskFile for MemoryFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.syncs += 1;
+        let name = state.name_of(self.inode);
+        state.operation("sync", &name, &[])?;
         if State::counts_down(&mut state.fail_sync_in) {
             state.inodes[self.inode].dirty.clear();
             return Err(io::Error::other("injected sync error"));
+        }
+        state.waiting_syncs += 1;
+        while state.held_sync == Some(self.inode) {
+            let released = self.disk.syncs_released.wait(state);
+            state = released.expect("no holder of the test disk panics");
+        }
+        state.waiting_syncs -= 1;
+        if state.dead {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        if state.syncs_do_nothing {
+            return Ok(());
         }
         state.inodes[self.inode].sync();
         Ok(())
@@ -303,6 +439,8 @@ impl DiskFile for MemoryFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state();
+        let name = state.name_of(self.inode);
+        state.operation("length", &name, &bytes.to_le_bytes())?;
         let inode = &mut state.inodes[self.inode];
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         let (low, high) = (inode.current.len().min(bytes), inode.current.len().max(bytes));
@@ -362,6 +500,7 @@ impl Disk for MemoryDisk {
         let inode = match state.names.get(path) {
             Some(inode) => *inode,
             None => {
+                state.operation("create", path, &[])?;
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
                 state.names.insert(path.to_owned(), inode);
@@ -373,6 +512,7 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
+        state.reading()?;
         let inode = *state.names.get(path).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
         Ok(self.handle(&mut state, inode))
     }
@@ -383,12 +523,15 @@ impl Disk for MemoryDisk {
         if state.inodes[inode].handles > 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is open"));
         }
+        state.operation("delete", path, &[])?;
         state.names.remove(path);
         Ok(())
     }
 
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        self.state().folders.insert(path.to_owned());
+        let mut state = self.state();
+        state.operation("make folder", path, &[])?;
+        state.folders.insert(path.to_owned());
         Ok(())
     }
 
@@ -397,6 +540,7 @@ impl Disk for MemoryDisk {
         if state.names.keys().any(|name| folder_of(name) == path) {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
+        state.operation("delete folder", path, &[])?;
         state.folders.remove(path);
         Ok(())
     }
@@ -404,8 +548,12 @@ impl Disk for MemoryDisk {
     fn sync_folder(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
         state.syncs += 1;
+        state.operation("sync folder", path, &[])?;
         if State::counts_down(&mut state.fail_sync_in) {
             return Err(io::Error::other("injected sync error"));
+        }
+        if state.syncs_do_nothing {
+            return Ok(());
         }
         let here = |name: &String| folder_of(name) == path;
         let now: Vec<_> = state.names.iter().filter(|(name, _)| here(name)).collect();
@@ -419,7 +567,8 @@ impl Disk for MemoryDisk {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DiskEntry>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.reading()?;
         if !path.is_empty() && !state.folders.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }

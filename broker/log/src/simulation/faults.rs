@@ -317,3 +317,51 @@ fn a_shorter_interval_holds_from_the_next_step() {
         }
     });
 }
+
+#[test]
+fn a_slow_sync_holds_answers_and_watermarks_back_and_nothing_else() {
+    each_seed("slow sync", 4, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..30 {
+            world.append();
+            world.step();
+        }
+        world.drain();
+        let ids: Vec<_> = world.partitions.keys().copied().collect();
+        let before: Vec<i64> = ids.iter().map(|id| world.partitions[id].end_offset()).collect();
+        // One of the two is in use.
+        let path = ["journal.0", "journal.1"][world.random.random_range(0..2)];
+        world.disk.hold_syncs_of(path);
+        world.append();
+        let core = world.log.core().clone();
+        let committing = std::thread::spawn(move || while core.commit_step() == Step::Worked {});
+        let is_held = || world.disk.waiting_sync_count() > 0;
+        while !is_held() && !committing.is_finished() {
+            std::thread::yield_now();
+        }
+        if is_held() {
+            // Readers, and whoever works behind the journal, go on.
+            world.collect();
+            assert_eq!(world.pending.len(), 1, "nothing is answered before the sync");
+            for (id, end) in ids.iter().zip(&before) {
+                assert_eq!(world.log.ends(*id).expect("attached").log_end_offset, *end);
+            }
+            world.check();
+            while world.log.core().feed_step() == Step::Worked {}
+            if world.random.random_bool(0.5) {
+                // The power goes in the middle of it.
+                world.disk.fail_all_in(1);
+                let _ = crate::disk::Disk::create_folder(&world.disk, "the last thing it hears of");
+                world.disk.let_syncs_go();
+                committing.join().expect("no panic");
+                world.stop_and_reopen(Some(CrashMode::Tear));
+                return;
+            }
+        }
+        world.disk.let_syncs_go();
+        committing.join().expect("no panic");
+        world.collect();
+        assert!(world.pending.is_empty());
+        world.check();
+    });
+}

@@ -5,7 +5,9 @@
 //! `ODRADEK_LOG_SEED=n` runs one seed, `ODRADEK_LOG_SEEDS=n` so many of them.
 
 mod compacted;
+mod each_operation;
 mod faults;
+mod rot;
 mod rounds;
 mod stores;
 mod world;

@@ -154,7 +154,8 @@ impl World {
         options.tail_cache_bytes_max = 12 << 10;
         options.unsettled_bytes_max = 24 << 10;
         options.disk_reserve_bytes = 0;
-        let (log, last_open) = open(&options, &disk, &views, sled.as_deref());
+        let opened = open(&options, &disk, &views, sled.as_deref());
+        let (log, last_open) = opened.expect("an empty disk opens");
         let mut world = World {
             random: StdRng::seed_from_u64(seed ^ 0x5eed),
             disk,
@@ -186,7 +187,10 @@ impl World {
 
     pub fn add_topic(&mut self, folder: &str, keyed: bool, compacted: bool) -> PartitionId {
         self.topics += 1;
-        let id = PartitionId { topic_id: Uuid::from_u128(self.topics), partition: 0 };
+        // As different from each other as random ones, and still in the order of their making.
+        let rest = self.topics.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 32;
+        let topic_id = Uuid::from_u128(self.topics << 96 | rest);
+        let id = PartitionId { topic_id, partition: 0 };
         let compaction = CompactionSettings {
             min_dirty_ratio: [0.0, 0.3, 0.5][self.random.random_range(0..3)],
             delete_retention_ms: self.random.random_range(0..20_000),
@@ -209,8 +213,12 @@ impl World {
     }
 
     fn attach(&mut self, id: PartitionId) {
+        self.log.core().attach(self.spec(id), self.now_ms).expect("attaches");
+    }
+
+    fn spec(&self, id: PartitionId) -> PartitionSpec {
         let model = &self.partitions[&id];
-        let spec = PartitionSpec {
+        PartitionSpec {
             id,
             folder: model.folder.clone(),
             keyed: model.keyed,
@@ -221,8 +229,7 @@ impl World {
                 segment_ms_max: 5_000,
                 compaction: model.compaction,
             },
-        };
-        self.log.core().attach(spec, self.now_ms).expect("attaches");
+        }
     }
 
     /// One batch with records out of time order, some without value, some of a producer, some in
@@ -419,7 +426,7 @@ impl World {
             Some(mode) => self.cut_power(mode),
             None => {
                 self.disk.kill();
-                self.views.kill();
+                self.kill_views();
             }
         }
         match self.random.random_range(0..6) {
@@ -427,6 +434,20 @@ impl World {
             1 => drop(crate::view::Views::set_aside(&self.views)),
             _ => {}
         }
+    }
+
+    /// What the process leaves of the view: all of it, what was flushed, or something between the
+    /// two.
+    fn kill_views(&mut self) {
+        let unflushed = self.views.unflushed_count();
+        // Drawn whatever comes of it: logs side by side stay in step.
+        let (choice, share): (u32, f64) = (self.random.random_range(0..3), self.random.random());
+        let kept = match choice {
+            0 => 0,
+            1 => unflushed,
+            _ => (unflushed as f64 * share) as usize,
+        };
+        self.views.kill_keeping(kept);
     }
 
     fn cut_power(&mut self, mode: CrashMode) {
@@ -438,15 +459,22 @@ impl World {
         });
     }
 
-    pub fn reopen(&mut self) {
-        let (log, report) = open(&self.options, &self.disk, &self.views, self.sled.as_deref());
+    /// As far as the disk lets it.
+    pub fn open(&mut self) -> Result<(), String> {
+        let (log, report) = open(&self.options, &self.disk, &self.views, self.sled.as_deref())
+            .map_err(|error| error.to_string())?;
         self.log = log;
         self.last_open = report;
-        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
-        for id in ids {
-            self.attach(id);
+        for id in self.partitions.keys() {
+            let spec = self.spec(*id);
+            self.log.core().attach(spec, self.now_ms).map_err(|error| error.to_string())?;
         }
-        self.last_start = self.log.prepare().expect("starts again");
+        self.last_start = self.log.prepare().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    pub fn reopen(&mut self) {
+        self.open().expect("opens again");
         if !self.forgive_damage {
             assert!(self.last_start.damage.is_empty(), "{:?}", self.last_start.damage);
             self.adopt_survivors();
@@ -633,12 +661,12 @@ fn open(
     disk: &MemoryDisk,
     views: &MemoryViews,
     sled: Option<&Path>,
-) -> (Log, OpenReport) {
+) -> Result<(Log, OpenReport), OpenError> {
     let views: Arc<dyn Views> = match sled {
         Some(path) => Arc::new(SledViews::new(path.to_owned(), 1 << 20)),
         None => Arc::new(views.clone()),
     };
-    Log::open_with(options.clone(), Arc::new(disk.clone()), views).expect("opens")
+    Log::open_with(options.clone(), Arc::new(disk.clone()), views)
 }
 
 /// The batch as it must be on the disk.
