@@ -126,6 +126,11 @@ impl Broker {
     pub async fn open_offline(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let core = open_core(config.clone()).await?;
+        Ok(Self::over(config, core))
+    }
+
+    /// Without listeners and without background work of its own.
+    pub(crate) fn over(config: Arc<Config>, core: Arc<Core>) -> Self {
         let telemetry = Telemetry::default();
         let diary = Arc::new(Diary::default());
         // The folder is locked by now: nobody else writes there.
@@ -156,7 +161,7 @@ impl Broker {
             tasks: std::sync::Mutex::default(),
             static_config: config,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// The seam for this principal: see [`Client`].
@@ -277,13 +282,18 @@ impl Broker {
 async fn open_core(config: Arc<Config>) -> Result<Arc<Core>, OpenError> {
     let opened = tokio::task::spawn_blocking(move || Core::open(config)).await;
     let core = opened.map_err(|e| OpenError(format!("opening was interrupted: {e}")))??;
+    begin(&core).await;
+    Ok(core)
+}
+
+/// What an open incarnation does by itself.
+pub(crate) async fn begin(core: &Arc<Core>) {
     core.groups.start();
     core.share.start();
     core.transactions.start();
     let topics = core.clone();
     // A crash between a topic's deletion and that of its offsets leaves offsets behind.
     core.groups.retain_topics(move |name| topics.topics.by_name(name).is_some()).await;
-    Ok(core)
 }
 
 /// Writes the diary to disk when something was noted, soon enough that a crash takes little.

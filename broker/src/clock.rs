@@ -19,13 +19,43 @@ pub(crate) type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 pub(crate) fn system_clock() -> Clock {
     let start = Instant::now();
     Arc::new(move || Now {
-        monotonic_ms: i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX),
+        monotonic_ms: simulated_ms()
+            .unwrap_or_else(|| i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX)),
         wall_ms: now_ms(),
     })
 }
 
 /// Epoch milliseconds.
 pub(crate) fn now_ms() -> i64 {
+    if let Some(simulated_ms) = simulated_ms() {
+        return simulated_ms;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(not(test))]
+fn simulated_ms() -> Option<i64> {
+    None
+}
+
+#[cfg(test)]
+pub(crate) use simulated::{simulate, simulated_ms};
+
+/// The time of a simulation, which runs on one thread and is alone there.
+#[cfg(test)]
+mod simulated {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NOW_MS: Cell<Option<i64>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn simulated_ms() -> Option<i64> {
+        NOW_MS.get()
+    }
+
+    pub(crate) fn simulate(now_ms: i64) {
+        NOW_MS.set(Some(now_ms));
+    }
 }

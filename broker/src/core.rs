@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::acl::{Access, Rule};
 use crate::auth::{self, Users};
+use crate::chance;
 use crate::clock::{now_ms, system_clock};
 use crate::config::{self, Config, Overrides, TopicSettings};
 use crate::configs::Configs;
@@ -166,7 +167,17 @@ impl Core {
         let disk = Arc::new(RealDisk::new(&config.log_dir));
         let (log, open_report) =
             Log::open(log_options(&config), disk).map_err(|e| OpenError(e.to_string()))?;
-        let opening = Opening { log: Arc::new(log), config: config.clone() };
+        Self::open_over(config, log, &open_report, &THREADS)
+    }
+
+    /// The start path from the open log on.
+    pub(crate) fn open_over(
+        config: Arc<Config>,
+        log: Log,
+        open_report: &OpenReport,
+        drive: &'static Drive,
+    ) -> Result<Arc<Self>, OpenError> {
+        let opening = Opening { log: Arc::new(log), config: config.clone(), drive };
         let state = opening.attach_state()?;
         let records = opening.log.keyed(STATE_PARTITION).map_err(|e| OpenError(e.to_string()))?;
         let mut restored = Restored::read(records)?;
@@ -178,23 +189,13 @@ impl Core {
             let topic = opening.attach_topic(name, record, &restored.starts, None)?;
             topics.put(Arc::new(topic));
         }
-        let started = opening.log.start().map_err(|e| OpenError(e.to_string()))?;
-        tell(&open_report, &started, &topics);
+        let started = (drive.start)(&opening.log).map_err(|e| OpenError(e.to_string()))?;
+        tell(open_report, &started, &topics);
         opening.found(&state, &topics, &mut restored)?;
         let offsets = Arc::new(OffsetsPartitions::of(&topics)?);
         let config = configs.current();
         let settings = group_settings(&config);
-        let asked = configs.clone();
-        let surroundings = Surroundings {
-            topics: topics.clone(),
-            timeouts: Box::new(move |group| {
-                let own = asked.group(group);
-                MemberTimeouts {
-                    session_ms: own.consumer_session_timeout_ms,
-                    heartbeat_ms: own.consumer_heartbeat_interval_ms,
-                }
-            }),
-        };
+        let surroundings = surroundings(&topics, &configs);
         let clock = system_clock();
         let groups = GroupCoordinator::new(offsets.clone(), settings, surroundings, clock);
         groups.load(offsets.records(&opening.log)?);
@@ -318,7 +319,7 @@ impl Core {
         record: &TopicRecord,
         before: Option<&Topic>,
     ) -> Result<Topic, OpenError> {
-        let opening = Opening { log: self.log.clone(), config: self.config() };
+        let opening = Opening { log: self.log.clone(), config: self.config(), drive: &THREADS };
         opening.attach_topic(name, record, &HashMap::new(), before)
     }
 }
@@ -395,10 +396,21 @@ pub(crate) fn built(builder: BatchBuilder) -> Batch {
     Batch::new(header, bytes)
 }
 
+/// What makes the log get on behind the start path.
+pub(crate) struct Drive {
+    pub start: fn(&Log) -> Result<StartReport, odradek_log::OpenError>,
+    /// Called before the start path waits for what it has queued.
+    pub commit: fn(&Log),
+}
+
+/// Its own threads; a simulation takes the steps itself.
+const THREADS: Drive = Drive { start: Log::start, commit: |_| {} };
+
 /// The part of the start path that attaches partitions to the log.
 struct Opening {
     log: Arc<Log>,
     config: Arc<Config>,
+    drive: &'static Drive,
 }
 
 impl Opening {
@@ -477,7 +489,7 @@ impl Opening {
     ) -> Result<Arc<TransactionCoordinator>, OpenError> {
         let open = self.open_transactions(&units.topics)?;
         for orphan in recover::attribute(&mut records, open, now_ms()) {
-            abort_orphan(&units, orphan)?;
+            abort_orphan(&units, orphan, self.drive)?;
         }
         let settings = self.config.transactions;
         let clock = system_clock();
@@ -510,13 +522,13 @@ impl Opening {
         let mut records = Vec::new();
         if restored.cluster.is_none() {
             // Kafka's own form: 16 random bytes in URL-safe base 64.
-            let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
+            let id = URL_SAFE_NO_PAD.encode(chance::id().as_bytes());
             let record = ClusterRecord { id };
             records.push((StateKey::Cluster, Some(state::value(&record))));
             restored.cluster = Some(record);
         }
         if restored.login_secret.is_none() {
-            let record = LoginSecretRecord { secret: auth::new_secret() };
+            let record = LoginSecretRecord { secret: chance::secret() };
             records.push((StateKey::LoginSecret, Some(state::value(&record))));
             restored.login_secret = Some(record);
         }
@@ -524,7 +536,7 @@ impl Opening {
         if !restored.topics.contains_key(OFFSETS_TOPIC) {
             let configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
             let partitions = OFFSETS_PARTITIONS;
-            let record = TopicRecord { id: Uuid::new_v4(), partitions, configs };
+            let record = TopicRecord { id: chance::id(), partitions, configs };
             let key = StateKey::Topic(OFFSETS_TOPIC.to_owned());
             records.push((key, Some(state::value(&record))));
             offsets = Some(record);
@@ -534,6 +546,7 @@ impl Opening {
             let Ok(Appended::Queued { done, .. }) = appended else {
                 return Err(OpenError("the state log refused its first records".to_owned()));
             };
+            (self.drive.commit)(&self.log);
             match done.blocking_recv() {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => return Err(OpenError(format!("the first records: {e}"))),
@@ -549,7 +562,7 @@ impl Opening {
 }
 
 /// Ends a transaction that nobody else will ever end (T5).
-fn abort_orphan(units: &TransactionUnits, orphan: Open) -> Result<(), OpenError> {
+fn abort_orphan(units: &TransactionUnits, orphan: Open, drive: &Drive) -> Result<(), OpenError> {
     let Open { partition: id, producer } = orphan;
     let Some(topic) = units.topics.by_id(id.topic_id) else { return Ok(()) };
     let Some(partition) = topic.partition(id.partition) else { return Ok(()) };
@@ -557,7 +570,9 @@ fn abort_orphan(units: &TransactionUnits, orphan: Open) -> Result<(), OpenError>
         "an open transaction that no transactional id owns is aborted");
     let marker = marker::batch(producer, false, COORDINATOR_EPOCH, now_ms());
     let appends = [(partition.clone(), vec![marker])];
-    match partition::submit(&units.log, &appends).1.blocking_recv() {
+    let (_, done) = partition::submit(&units.log, &appends);
+    (drive.commit)(&units.log);
+    match done.blocking_recv() {
         Ok(Ok(())) => Ok(()),
         // A full disk must not keep the broker from starting: it is tried again at the next start.
         Ok(Err(CommitError::Full)) => Ok(()),
@@ -621,6 +636,18 @@ fn group_settings(config: &Config) -> GroupSettings {
         offset_metadata_bytes_max: groups.offset_metadata_bytes_max,
         consumer: consumer_settings(config),
     }
+}
+
+fn surroundings(topics: &Arc<Topics>, configs: &Arc<Configs>) -> Surroundings {
+    let configs = Arc::clone(configs);
+    let timeouts = move |group: &str| {
+        let own = configs.group(group);
+        MemberTimeouts {
+            session_ms: own.consumer_session_timeout_ms,
+            heartbeat_ms: own.consumer_heartbeat_interval_ms,
+        }
+    };
+    Surroundings { topics: topics.clone(), timeouts: Box::new(timeouts) }
 }
 
 fn consumer_settings(config: &Config) -> ConsumerSettings {

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod auth;
 mod broker;
 pub mod budget;
+mod chance;
 pub mod client;
 mod clock;
 mod compatibility;
@@ -39,6 +40,8 @@ mod retention;
 mod sequence;
 mod session;
 mod share;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod telemetry;
 mod tls;

@@ -276,7 +276,7 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-fn session(
+pub(crate) fn session(
     listener: &Arc<Listener>,
     peer: SocketAddr,
     local: SocketAddr,

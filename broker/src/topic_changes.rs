@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::BrokerId;
-use uuid::Uuid;
 
+use crate::chance;
 use crate::core::Core;
 use crate::limits;
 use crate::state::{self, OFFSETS_TOPIC, STATE_TOPIC, StateKey, TopicRecord};
@@ -47,7 +47,7 @@ pub(crate) fn check(core: &Core, wanted: &Wanted) -> Result<TopicRecord, Refusal
     core.config()
         .topic_settings(&wanted.configs)
         .or_else(|why| refuse(ResponseError::InvalidConfig, why))?;
-    Ok(TopicRecord { id: Uuid::new_v4(), partitions, configs: wanted.configs.clone() })
+    Ok(TopicRecord { id: chance::id(), partitions, configs: wanted.configs.clone() })
 }
 
 /// Whether a partition's replicas can be these: this broker, once. The sentences are Kafka's.

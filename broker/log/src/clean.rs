@@ -136,6 +136,16 @@ impl Core {
         self.progress.notify();
     }
 
+    /// After the last write: the next incarnation may have to delete what this one has open, while
+    /// somebody still holds this one.
+    pub fn close_files(&self) {
+        for partition in self.all_partitions() {
+            let mut writer = partition.writer();
+            (writer.file, writer.metadata) = (None, None);
+        }
+        self.segments.close_all_readers();
+    }
+
     /// Unlinks what is doomed and can go; the rest is tried again next time.
     pub fn clean_step(&self) -> Step {
         let doomed = {

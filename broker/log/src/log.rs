@@ -320,6 +320,7 @@ impl Log {
         core.refuse_queued(&CommitError::Closed);
         core.stop_compaction();
         core.close_view();
+        core.close_files();
         core.lock.lock().expect("no holder of the lock panics").take();
     }
 

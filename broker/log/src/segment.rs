@@ -227,6 +227,10 @@ impl Segments {
         true
     }
 
+    pub fn close_all_readers(&self) {
+        self.handles.lock().expect("no holder of the handles panics").clear();
+    }
+
     /// The side file, if it is there and whole and speaks of this segment. A disk that does not
     /// answer is an error: what is thought to have no side file is made anew or thrown away, and of
     /// a rewritten segment nothing else tells its producers.

@@ -20,7 +20,6 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use super::codec::{RecordError, cut_to};
 use super::consumer::{self, TopicSource};
@@ -211,7 +210,7 @@ impl GroupCoordinator {
         let creates = join.member_id == NO_MEMBER_ID;
         let name = join.instance_id.as_deref().unwrap_or(&join.client_id);
         let name = cut_to(name, MEMBER_NAME_BYTES_MAX);
-        let fresh_member_id = format!("{name}-{}", Uuid::new_v4());
+        let fresh_member_id = format!("{name}-{}", crate::chance::id());
         let asked = Asked::Join(Box::new(join), fresh_member_id);
         match self.ask(group, creates, asked).await {
             Some(Reply::Join(reply)) => reply,

@@ -365,3 +365,22 @@ fn a_slow_sync_holds_answers_and_watermarks_back_and_nothing_else() {
         world.check();
     });
 }
+
+#[test]
+fn a_closed_log_has_no_file_open_that_the_next_one_deletes() {
+    let mut world = World::new(1);
+    world.append();
+    while world.log.core().commit_step() == Step::Worked {}
+    world.collect();
+    // The segment is made, and then nothing comes into it.
+    world.disk.fail_write_in(1);
+    world.log.core().settle_step(world.now_ms);
+    assert!(world.log.failed().is_some());
+    world.disk.heal();
+    // Whoever still reads holds it.
+    let held = world.log.core().clone();
+    world.log.close();
+    world.reopen();
+    world.check();
+    drop(held);
+}

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::super::consumer::testing::TestTopics;
 use super::super::consumer::{TopicShape, protocol};

@@ -130,7 +130,7 @@ impl GroupCoordinator {
         sees: Sees<'_>,
     ) {
         let joins = heartbeat.epoch == JOINS;
-        let fresh_member_id = uuid::Uuid::new_v4().to_string();
+        let fresh_member_id = crate::chance::id().to_string();
         let heartbeat = Box::new(heartbeat);
         let event = consumer::Event::Heartbeat { waiter, heartbeat, fresh_member_id };
         let Some(slot) = state.groups.get(group) else { return };

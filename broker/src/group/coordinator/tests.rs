@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::super::consumer::TopicShape;
 use super::super::exchange::{Commit, NewOffset, Protocol};
