@@ -312,7 +312,7 @@ impl Core {
         self.topic_changes.lock().await
     }
 
-    /// Opens (or creates) the partitions of a topic whose state record is durable.
+    /// Opens (or creates) the partitions of a topic; nobody sees them yet.
     pub(crate) fn attach_topic(
         &self,
         name: &str,
@@ -337,6 +337,12 @@ fn tell(opened: &OpenReport, started: &StartReport, topics: &Topics) {
     if let Some(torn) = &opened.torn_tail {
         tracing::info!(file = %torn.file, position = torn.position,
             "the journal ended in an unfinished write, which nobody was answered; it was cut");
+    }
+    for groups in &opened.damaged_groups {
+        // What they held is named below, where later records of the partition follow.
+        tracing::error!(file = %groups.file, first_group = groups.first_sequence,
+            last_group = groups.last_sequence,
+            "a part of the journal that had been written is damaged; check the disk");
     }
     for damage in &started.damage {
         let topic = topics.by_id(damage.partition.topic_id);

@@ -1,11 +1,12 @@
 //! Creating, growing and deleting topics: the same functions for the Kafka port, the client seam
-//! and auto-creation. The state record is durable before anything else changes.
+//! and auto-creation. The state record is durable before anybody sees a change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::BrokerId;
+use odradek_log::PartitionId;
 
 use crate::chance;
 use crate::core::Core;
@@ -135,26 +136,40 @@ async fn grow_now(
     put(core, name, record, Some(topic)).await.map(|_| ())
 }
 
+/// The partitions first: a record without them, as a full disk leaves it, would be a topic that is
+/// not there now and is there after the next start.
 async fn put(
     core: &Arc<Core>,
     name: &str,
     record: TopicRecord,
     before: Option<Arc<Topic>>,
 ) -> Result<Arc<Topic>, Refusal> {
-    let key = StateKey::Topic(name.to_owned());
-    core.put_state(vec![(key, Some(state::value(&record)))]).await.map_err(storage)?;
+    let state = vec![(StateKey::Topic(name.to_owned()), Some(state::value(&record)))];
+    let kept = before.as_ref().map_or(0, |topic| topic.partitions.len());
+    let (topic_id, kept) = (record.id, i32::try_from(kept).unwrap_or(i32::MAX));
+    let new = (kept..record.partitions).map(move |partition| PartitionId { topic_id, partition });
     let attaching = core.clone();
     let name = name.to_owned();
     // Folders and files are made: not on an async worker.
-    let topic = tokio::task::spawn_blocking(move || {
+    let attached = tokio::task::spawn_blocking(move || {
         attaching.attach_topic(&name, &record, before.as_deref())
-    })
-    .await
-    .map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?
-    .map_err(|e| (ResponseError::KafkaStorageError, e.to_string()))?;
-    let topic = Arc::new(topic);
-    core.topics.put(topic.clone());
-    Ok(topic)
+    });
+    let refusal = match attached.await {
+        Ok(Ok(topic)) => match core.put_state(state).await {
+            Ok(()) => {
+                let topic = Arc::new(topic);
+                core.topics.put(topic.clone());
+                return Ok(topic);
+            }
+            Err(error) => storage(error),
+        },
+        Ok(Err(error)) => (ResponseError::KafkaStorageError, error.to_string()),
+        Err(error) => (ResponseError::KafkaStorageError, error.to_string()),
+    };
+    let log = core.log.clone();
+    // What cannot be removed now is nobody's, and goes at the next start.
+    let _ = tokio::task::spawn_blocking(move || new.for_each(|id| log.remove(id))).await;
+    Err(refusal)
 }
 
 pub(crate) fn storage(error: ResponseError) -> Refusal {

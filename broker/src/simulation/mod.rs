@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use odradek_log::Durability;
 use rand::Rng;
+use requests::Request;
 use world::World;
 
 /// Runs the seeds; the one that failed is the last that the output names.
@@ -167,4 +168,19 @@ fn a_broker_that_answers_before_the_sync_is_found_out() {
         world.restart();
     };
     assert_eq!(failures(3, answers_early), 3);
+}
+
+#[test]
+fn a_topic_that_could_not_be_made_is_not_there_after_the_next_start_either() {
+    let mut world = World::new(1);
+    world.disk.set_capacity(world.disk.used_bytes());
+    let reply = world.ask(Request::CreateTopic { name: "full".to_owned(), partitions: 1 });
+    assert_ne!(reply.expect("an answer").error(), 0, "there is no room for its folder's content");
+    world.disk.set_capacity(u64::MAX);
+    world.restart();
+    assert!(world.core().topics.by_name("full").is_none());
+    let reply = world.ask(Request::CreateTopic { name: "full".to_owned(), partitions: 1 });
+    assert_eq!(reply.expect("an answer").error(), 0);
+    world.crash();
+    assert!(world.core().topics.by_name("full").is_some());
 }

@@ -202,7 +202,7 @@ impl World {
     }
 
     /// Asks by the way, and waits for the answer.
-    fn ask(&mut self, request: Request) -> Option<Reply> {
+    pub(super) fn ask(&mut self, request: Request) -> Option<Reply> {
         let answer = self.running().runtime.spawn(self.connection().ask(request));
         self.until_finished(|| answer.is_finished());
         self.block_on(answer).expect("no panic in a handler")
