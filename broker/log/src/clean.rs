@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::core::{Core, Step};
+use crate::folders::METADATA_NAME;
 use crate::name::{FileKind, SegmentName};
 use crate::partition::{Partition, Segment};
 use crate::types::PartitionId;
@@ -189,9 +190,15 @@ impl Core {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                     entries => entries?,
                 };
-                for entry in entries.iter().filter(|entry| !entry.is_folder) {
+                // What says whose the folder is goes last, and behind a sync: segments in a folder
+                // that is nobody's would be taken for those of the next topic of that name.
+                let files = entries.iter().filter(|entry| !entry.is_folder);
+                let rest = files.filter(|entry| entry.name != METADATA_NAME);
+                for entry in rest {
                     self.delete(&format!("{folder}/{}", entry.name))?;
                 }
+                self.disk.sync_folder(folder)?;
+                self.delete(&format!("{folder}/{METADATA_NAME}"))?;
                 self.disk.delete_folder(folder)?;
                 self.disk.sync_folder("")?;
                 self.folders().forget(folder);

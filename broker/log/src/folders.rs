@@ -108,8 +108,8 @@ impl Folders {
         Ok((name, Some(metadata)))
     }
 
-    /// A folder without readable metadata holds nothing that was ever synced (the metadata is
-    /// synced with the first segment), or comes from an old Kafka; both are taken over.
+    /// A folder without readable metadata holds nothing of ours (the metadata is durable before the
+    /// first segment is made, and goes last), or comes from an old Kafka; both are taken over.
     fn free_name(&self, spec: &PartitionSpec) -> String {
         let taken = self.by_name.get(&spec.folder.to_lowercase());
         let ours = taken.is_none_or(|folder| {

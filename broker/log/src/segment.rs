@@ -113,6 +113,10 @@ impl Segments {
         let file = match &writer.file {
             Some(file) => file.clone(),
             None => {
+                if writer.metadata.is_some() {
+                    // Before there is a segment: see where folders are removed.
+                    self.sync_names(partition, writer)?;
+                }
                 let file = self.disk.create(&path)?;
                 if summary.is_empty() {
                     // A former, cut-off attempt may have left the name behind.

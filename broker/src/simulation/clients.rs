@@ -348,7 +348,8 @@ impl Idempotent {
                 None
             }
             Some(error) if settles(error) => {
-                panic!("{} is refused with {error}, and did nothing wrong", self.name)
+                let (id, topic) = (sent.id, &sent.topic);
+                panic!("{} is refused with {error} in {topic} {id:?}, for nothing", self.name)
             }
             _ => Some(planned.clone()),
         };
