@@ -318,7 +318,7 @@ impl Core {
         } else {
             writer.file = Some(file);
             shared.segments.push(Segment { summary, sealed: false });
-            shared.active = Some(known.index);
+            self.segments.change_active(&mut shared, |active| *active = Some(known.index));
         }
         // With the journal whole, all before its first entry was synced once.
         let unknown_end = load.limit.is_none() && end < load.bytes && !load.careful;

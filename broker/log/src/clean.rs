@@ -128,6 +128,7 @@ impl Core {
         // Whoever is writing has the lock; once it is ours, nobody begins again.
         let mut writer = partition.writer();
         (writer.file, writer.metadata) = (None, None);
+        self.segments.change_active(&mut partition.shared(), |active| *active = None);
         drop(writer);
         let folder = partition.folder.clone();
         let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");

@@ -18,8 +18,6 @@ use crate::types::{
 };
 use crate::wire;
 
-/// Memory of one entry beside its bytes: in the group, and in its partition's tail.
-const ENTRY_MEMORY_BYTES: usize = 160;
 /// Units that only keep others going, such as the groups' offsets, leave this share of the reserve.
 /// What makes room (the broker's own state) may use all of it, so that a full disk can be emptied:
 /// removing data begins with a state record.
@@ -31,7 +29,6 @@ pub(crate) struct Committer {
     pending: Option<Pending>,
     /// Groups in memory for readers, oldest first.
     ring: VecDeque<Arc<Group>>,
-    ring_bytes: usize,
     last_sync: Instant,
 }
 
@@ -42,13 +39,7 @@ struct Pending {
 
 impl Committer {
     pub fn new(journal: Journal) -> Self {
-        Committer {
-            journal,
-            pending: None,
-            ring: VecDeque::new(),
-            ring_bytes: 0,
-            last_sync: Instant::now(),
-        }
+        Committer { journal, pending: None, ring: VecDeque::new(), last_sync: Instant::now() }
     }
 
     pub fn journal(&mut self) -> &mut Journal {
@@ -73,8 +64,10 @@ impl Core {
         }
         self.sync_if_due(&mut committer);
         if committer.pending.is_none() {
+            // With room for the next group, so that it is within the bound, too.
             let unsettled = Progress::at(&self.progress.unsettled_bytes);
-            if unsettled >= self.options.unsettled_bytes_max as u64
+            let ahead = unsettled + self.group_bytes_max() as u64;
+            if ahead > self.options.unsettled_bytes_max as u64
                 && !self.progress.settle_stuck.load(Ordering::Acquire)
             {
                 // Under `Interval` nothing settles before its sync.
@@ -146,9 +139,15 @@ impl Core {
         let journal_max = Journal::group_bytes_max(self.options.journal_file_bytes);
         let journal_max = usize::try_from(journal_max).unwrap_or(usize::MAX);
         // Header and alignment come on top of the units' bytes.
-        let bytes_max = GROUP_BYTES_MAX.min(journal_max.saturating_sub(group::HEADER_BYTES + 8));
+        let bytes_max =
+            self.group_bytes_max().min(journal_max.saturating_sub(group::HEADER_BYTES + 8));
         let units = take_group(&mut self.queue().units, bytes_max);
         (!units.is_empty()).then_some(units)
+    }
+
+    /// Some groups fit behind each other, so that one is written while others settle.
+    fn group_bytes_max(&self) -> usize {
+        GROUP_BYTES_MAX.min(self.options.unsettled_bytes_max / 4)
     }
 
     /// All appends of the unit, or none (invariant 1).
@@ -283,7 +282,7 @@ impl Core {
             self.mark_synced();
         }
         let Pending { buffer, dones } = pending;
-        let group = Arc::new(buffer.into_group(sequence));
+        let group = Arc::new(buffer.into_group(sequence, &self.group_memory));
         self.count_group(&group, started.elapsed());
         self.publish(committer, group);
         dones.into_iter().for_each(|done| done(Ok(())));
@@ -317,26 +316,27 @@ impl Core {
         if before == 0 || (before < threshold && before + bytes >= threshold) {
             self.progress.notify();
         }
-        committer.ring_bytes += ring_bytes(&group);
+        self.group_memory.keep(&group);
         committer.ring.push_back(group);
         self.evict(committer);
     }
 
-    /// Oldest out, but never what segments do not hold yet.
+    /// Oldest out, but never what segments do not hold yet. What slow readers still have of those
+    /// that went counts, so that others go in its place: with what is unsettled on top, the bounds
+    /// of both are never passed.
     fn evict(&self, committer: &mut Committer) {
         let settled = Progress::at(&self.progress.settled);
-        while committer.ring_bytes > self.options.tail_cache_bytes_max {
+        while self.group_memory.all() > self.options.tail_cache_bytes_max {
             let Some(oldest) = committer.ring.front() else { break };
             if oldest.sequence > settled {
                 break;
             }
             let Some(oldest) = committer.ring.pop_front() else { break };
-            committer.ring_bytes -= ring_bytes(&oldest);
+            self.group_memory.let_go(&oldest);
             for entry in &oldest.entries {
                 entry.partition.shared().evict(oldest.sequence);
             }
         }
-        self.stats().tail_cache_bytes = committer.ring_bytes as u64;
     }
 
     fn mark_synced(&self) {
@@ -421,10 +421,6 @@ impl Core {
 /// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
 pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
     (unsettled_bytes_max as u64 / 8).min(1 << 20)
-}
-
-fn ring_bytes(group: &Group) -> usize {
-    group.bytes.len() + group.entries.len() * ENTRY_MEMORY_BYTES
 }
 
 fn tail_entry(group: &Group, entry: &GroupEntry) -> TailEntry {

@@ -16,7 +16,7 @@ use crate::compact::Compactor;
 use crate::disk::Disk;
 use crate::feed::Feeder;
 use crate::folders::Folders;
-use crate::group::Group;
+use crate::group::{Group, GroupMemory};
 use crate::index::IndexEntry;
 use crate::partition::Partition;
 use crate::read::SegmentCache;
@@ -49,6 +49,7 @@ pub(crate) struct Core {
     pub segments: Segments,
     pub index_cache: SegmentCache<IndexEntry>,
     pub aborted_cache: SegmentCache<AbortedTransaction>,
+    pub group_memory: Arc<GroupMemory>,
     pub queue: Mutex<Queue>,
     pub queue_signal: Condvar,
     pub committer: Mutex<Committer>,
@@ -149,13 +150,14 @@ impl Core {
                 Durability::Interval(interval) => whole_ms(interval),
                 Durability::Sync => 0,
             }),
-            options,
             segments: Segments::new(disk.clone()),
             disk,
             lock: Mutex::new(Some(lock)),
             partitions: RwLock::default(),
-            index_cache: SegmentCache::default(),
-            aborted_cache: SegmentCache::default(),
+            index_cache: SegmentCache::new(options.sealed_index_bytes_max / 2),
+            aborted_cache: SegmentCache::new(options.sealed_index_bytes_max / 2),
+            group_memory: Arc::default(),
+            options,
             queue: Mutex::default(),
             queue_signal: Condvar::new(),
             committer: Mutex::new(committer),

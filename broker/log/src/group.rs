@@ -13,6 +13,7 @@
 //! sequence` is the last group that segments hold durably: replay starts behind it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use odradek_protocol::batch;
@@ -25,6 +26,8 @@ use crate::wire;
 pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const ENTRY_BYTES: usize = 40;
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"odrG");
+/// Memory of one entry beside its bytes: in the group, and in its partition's tail.
+const ENTRY_MEMORY_BYTES: usize = 160;
 
 pub(crate) const fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(8)
@@ -35,6 +38,59 @@ pub(crate) struct Group {
     pub sequence: u64,
     pub bytes: Bytes,
     pub entries: Vec<GroupEntry>,
+}
+
+impl Group {
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.entries.len() * ENTRY_MEMORY_BYTES
+    }
+}
+
+/// What all groups take, those too that are in memory only because a reader has not let go of some
+/// batch of theirs.
+#[derive(Debug, Default)]
+pub(crate) struct GroupMemory {
+    all: AtomicUsize,
+    /// Of those that are kept on purpose: for readers to come, or until they are settled.
+    kept: AtomicUsize,
+}
+
+impl GroupMemory {
+    pub fn all(&self) -> usize {
+        self.all.load(Ordering::Acquire)
+    }
+
+    /// Of those that only slow readers hold.
+    pub fn held_by_readers(&self) -> usize {
+        self.all().saturating_sub(self.kept.load(Ordering::Acquire))
+    }
+
+    pub fn keep(&self, group: &Group) {
+        self.kept.fetch_add(group.memory_bytes(), Ordering::AcqRel);
+    }
+
+    pub fn let_go(&self, group: &Group) {
+        self.kept.fetch_sub(group.memory_bytes(), Ordering::AcqRel);
+    }
+}
+
+/// A group's buffer: it counts until the last slice of it is dropped.
+struct Counted {
+    bytes: Vec<u8>,
+    memory_bytes: usize,
+    memory: Arc<GroupMemory>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.memory.all.fetch_sub(self.memory_bytes, Ordering::AcqRel);
+    }
 }
 
 #[derive(Clone)]
@@ -131,8 +187,12 @@ impl GroupBuffer {
         &self.bytes
     }
 
-    pub fn into_group(self, sequence: u64) -> Group {
-        Group { sequence, bytes: Bytes::from(self.bytes), entries: self.entries }
+    pub fn into_group(self, sequence: u64, memory: &Arc<GroupMemory>) -> Group {
+        let GroupBuffer { bytes, entries } = self;
+        let memory_bytes = bytes.len() + entries.len() * ENTRY_MEMORY_BYTES;
+        memory.all.fetch_add(memory_bytes, Ordering::AcqRel);
+        let bytes = Bytes::from_owner(Counted { bytes, memory_bytes, memory: memory.clone() });
+        Group { sequence, bytes, entries }
     }
 }
 

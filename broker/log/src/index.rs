@@ -79,6 +79,11 @@ impl SegmentIndex {
         SegmentIndex { summary, entries: Vec::new(), aborted: Vec::new() }
     }
 
+    pub fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<IndexEntry>()
+            + self.aborted.capacity() * size_of::<AbortedTransaction>()
+    }
+
     /// Takes in a transaction whose abort marker was the last batch.
     pub fn abort(&mut self, aborted: AbortedTransaction) {
         let summary = &mut self.summary;

@@ -41,7 +41,7 @@ impl Log {
     /// Takes the folder's lock, reads and checks the journal. Nothing is settled or shown yet:
     /// `attach` each partition, then `start`.
     pub fn open(options: Options, disk: Arc<dyn Disk>) -> Result<(Log, OpenReport), OpenError> {
-        let views = SledViews::new(options.dir.join("sled"), options.sled_cache_bytes);
+        let views = SledViews::new(options.dir.join("sled"), options.sled_bytes_max);
         Log::open_with(options, disk, Arc::new(views))
     }
 
@@ -297,9 +297,15 @@ impl Log {
     }
 
     pub fn stats(&self) -> Stats {
-        let mut stats = self.core.stats().clone();
-        stats.unsettled_bytes = Progress::at(&self.core.progress.unsettled_bytes);
-        if let Ok(free_bytes) = self.core.disk.free_bytes() {
+        let core = &self.core;
+        let mut stats = core.stats().clone();
+        stats.unsettled_bytes = Progress::at(&core.progress.unsettled_bytes);
+        let groups_bytes = core.group_memory.all() as u64;
+        stats.tail_cache_bytes = groups_bytes.saturating_sub(stats.unsettled_bytes);
+        stats.active_index_bytes = core.segments.index_bytes() as u64;
+        stats.sealed_index_bytes = (core.index_cache.bytes() + core.aborted_cache.bytes()) as u64;
+        stats.sled_bytes = core.view().map_or(0, |view| view.memory_bytes_max());
+        if let Ok(free_bytes) = core.disk.free_bytes() {
             stats.disk_free_bytes = free_bytes;
         }
         stats

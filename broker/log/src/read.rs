@@ -18,10 +18,12 @@ use crate::wire;
 
 /// One read call asks the disk for no more than this.
 const READ_BYTES_MAX: usize = 8 << 20;
-/// What side files say of sealed segments is kept decoded for so many of them...
+/// What side files say of sealed segments is kept decoded for so many of them, within the bound in
+/// bytes.
 const CACHED_SEGMENTS_MAX: usize = 64;
-/// ... and so many elements in all: 4 MiB of index entries, as much of aborted transactions.
-const CACHED_ELEMENTS_MAX: usize = 128 << 10;
+/// Readers that do not let go of this share of the tail's memory have others read copies, so that
+/// what they hold of groups that went does not become more.
+const HELD_BY_READERS_SHARE: usize = 4;
 /// Between looking a segment up and opening it, it may be trimmed; then the look-up is made anew.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -30,15 +32,19 @@ type CachedSegment<T> = (PartitionId, SegmentName, Arc<Vec<T>>);
 /// Something of each of the segments that were looked at last; the oldest goes first.
 pub(crate) struct SegmentCache<T> {
     cached: Mutex<VecDeque<CachedSegment<T>>>,
-}
-
-impl<T> Default for SegmentCache<T> {
-    fn default() -> Self {
-        SegmentCache { cached: Mutex::default() }
-    }
+    bytes_max: usize,
 }
 
 impl<T> SegmentCache<T> {
+    pub fn new(bytes_max: usize) -> Self {
+        SegmentCache { cached: Mutex::default(), bytes_max }
+    }
+
+    pub fn bytes(&self) -> usize {
+        let cached = self.cached.lock().expect("no holder of a segment cache panics");
+        cached.iter().map(|(_, _, elements)| size_of_val(&elements[..])).sum()
+    }
+
     pub fn find(&self, id: PartitionId, name: SegmentName) -> Option<Arc<Vec<T>>> {
         let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
         let at = cached.iter().position(|(i, n, _)| *i == id && *n == name)?;
@@ -48,14 +54,18 @@ impl<T> SegmentCache<T> {
         Some(elements)
     }
 
-    pub fn put(&self, id: PartitionId, name: SegmentName, elements: Arc<Vec<T>>) {
+    /// Keeps it, if it is no larger than all may be together.
+    pub fn put(&self, id: PartitionId, name: SegmentName, mut elements: Vec<T>) -> Arc<Vec<T>> {
+        elements.shrink_to_fit();
+        let elements = Arc::new(elements);
         let mut cached = self.cached.lock().expect("no holder of a segment cache panics");
-        cached.push_back((id, name, elements));
-        let mut count: usize = cached.iter().map(|(_, _, elements)| elements.len()).sum();
-        while cached.len() > CACHED_SEGMENTS_MAX || cached.len() > 1 && count > CACHED_ELEMENTS_MAX
-        {
-            count -= cached.pop_front().map_or(0, |(_, _, elements)| elements.len());
+        cached.push_back((id, name, elements.clone()));
+        let mut bytes: usize = cached.iter().map(|(_, _, each)| size_of_val(&each[..])).sum();
+        while cached.len() > CACHED_SEGMENTS_MAX || bytes > self.bytes_max {
+            let Some((_, _, oldest)) = cached.pop_front() else { break };
+            bytes -= size_of_val(&oldest[..]);
         }
+        elements
     }
 
     fn forget(&self, id: PartitionId, name: Option<SegmentName>) {
@@ -102,7 +112,19 @@ impl Core {
 
     pub fn read_cached(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Cached {
         let Some(partition) = self.partition(id) else { return Cached::Miss };
-        cached(&partition, offset, bytes_max)
+        self.cached(&partition, offset, bytes_max)
+    }
+
+    /// Slices of the groups' buffers, or copies where too much of them is held already.
+    fn cached(&self, partition: &Partition, offset: i64, bytes_max: usize) -> Cached {
+        let mut found = cached(partition, offset, bytes_max);
+        let held_max = self.options.tail_cache_bytes_max / HELD_BY_READERS_SHARE;
+        if let Cached::Hit(read) = &mut found
+            && self.group_memory.held_by_readers() > held_max
+        {
+            read.batches.iter_mut().for_each(|run| *run = Bytes::copy_from_slice(run));
+        }
+        found
     }
 
     pub fn read(&self, id: PartitionId, offset: i64, bytes_max: usize) -> Result<Read, ReadError> {
@@ -119,7 +141,7 @@ impl Core {
         let mut offset = offset;
         let mut attempt = 0;
         loop {
-            match cached(partition, offset, bytes_max) {
+            match self.cached(partition, offset, bytes_max) {
                 Cached::Hit(read) => return Ok(read),
                 Cached::AtEnd => return Ok(Read { batches: Vec::new(), next_offset: offset }),
                 Cached::Miss => {}
@@ -165,7 +187,8 @@ impl Core {
             let sound = sound_bytes(&buffer, place.summary.end_offset);
             let (read, next) = gather(&buffer.slice(..sound), offset, bytes_max);
             if !read.batches.is_empty() {
-                return intact(partition, read).map(Found::Read);
+                let read = intact(partition, read)?;
+                return Ok(Found::Read(unless_mostly_unused(read, buffer.len())));
             }
             match next {
                 _ if sound < buffer.len() => {
@@ -202,9 +225,7 @@ impl Core {
                 _ => self.index_by_walk(partition, summary)?.entries,
             },
         };
-        let entries = Arc::new(entries);
-        self.index_cache.put(partition.id, name, entries.clone());
-        Ok(entries)
+        Ok(self.index_cache.put(partition.id, name, entries))
     }
 
     fn index_in_view(&self, partition: &Partition, summary: &Summary) -> Option<Vec<IndexEntry>> {
@@ -384,6 +405,14 @@ fn intact(partition: &Partition, mut read: Read) -> Result<Read, ReadError> {
     }
     run.truncate(whole);
     Ok(read)
+}
+
+/// A few bytes must not keep a large buffer: whoever holds them counts what he sees.
+fn unless_mostly_unused(mut read: Read, buffer_bytes: usize) -> Read {
+    if read.byte_count() < buffer_bytes / 2 {
+        read.batches.iter_mut().for_each(|run| *run = Bytes::copy_from_slice(run));
+    }
+    read
 }
 
 fn check_range(partition: &Partition, offset: i64) -> Result<(), ReadError> {

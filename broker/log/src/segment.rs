@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile};
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::name::SegmentName;
-use crate::partition::{Partition, Segment, Writer};
+use crate::partition::{Partition, Segment, Shared, Writer};
 use crate::producers::Producers;
 use crate::side::{self, Side};
 use crate::transactions::ABORTED_PER_SEGMENT_MAX;
@@ -32,6 +32,8 @@ pub(crate) struct Segments {
     handles: Mutex<VecDeque<Handle>>,
     /// A folder was made in the log's own folder since that was synced.
     pub root_dirty: AtomicBool,
+    /// Memory of the indexes of all active segments.
+    index_bytes: AtomicUsize,
 }
 
 struct Handle {
@@ -49,7 +51,33 @@ struct Pending {
 
 impl Segments {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Segments { disk, handles: Mutex::default(), root_dirty: AtomicBool::new(false) }
+        Segments {
+            disk,
+            handles: Mutex::default(),
+            root_dirty: AtomicBool::new(false),
+            index_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn index_bytes(&self) -> usize {
+        self.index_bytes.load(Ordering::Acquire)
+    }
+
+    /// The one way to a partition's active segment for whoever changes it: what its index takes is
+    /// counted.
+    pub fn change_active<T>(
+        &self,
+        shared: &mut Shared,
+        change: impl FnOnce(&mut Option<SegmentIndex>) -> T,
+    ) -> T {
+        let bytes_of =
+            |active: &Option<SegmentIndex>| active.as_ref().map_or(0, SegmentIndex::memory_bytes);
+        let before = bytes_of(&shared.active);
+        let result = change(&mut shared.active);
+        let more = bytes_of(&shared.active).wrapping_sub(before);
+        // Wraps around where it became less, as atomic addition does.
+        self.index_bytes.fetch_add(more, Ordering::AcqRel);
+        result
     }
 
     /// Appends runs of batches in offset order. What is settled already is passed over, so that a
@@ -134,9 +162,40 @@ impl Segments {
         for ((header, _, _), batch) in pending.batches.iter().zip(&pending.pieces) {
             aborted.extend(writer.producers.apply(header, batch));
         }
-        publish(partition, summary.base_offset, &pending.batches, aborted);
+        self.publish(partition, summary.base_offset, &pending.batches, aborted);
         *pending = Pending::default();
         Ok(())
+    }
+
+    /// Makes settled batches visible to readers of segments.
+    fn publish(
+        &self,
+        partition: &Partition,
+        base_offset: i64,
+        batches: &[(Header, i64, i64)],
+        aborted: Vec<AbortedTransaction>,
+    ) {
+        let mut shared = partition.shared();
+        if shared.active.is_none() {
+            shared.segments.push(Segment { summary: Summary::empty(base_offset), sealed: false });
+        }
+        let summary = self.change_active(&mut shared, |active| {
+            let active = active.get_or_insert_with(|| SegmentIndex::empty(base_offset));
+            for (header, low, high) in batches {
+                active.push(header, *low, *high);
+            }
+            aborted.into_iter().for_each(|aborted| active.abort(aborted));
+            active.summary
+        });
+        if let Some(last) = shared.segments.last_mut() {
+            last.summary = summary;
+        }
+        let bytes: u64 = batches.iter().map(|(header, _, _)| header.batch_bytes as u64).sum();
+        shared.settled_end = summary.end_offset;
+        shared.unsettled_aborted.retain(|aborted| aborted.last_offset >= summary.end_offset);
+        shared.settled_bytes += bytes;
+        shared.unsettled_bytes = shared.unsettled_bytes.saturating_sub(bytes);
+        shared.max_timestamp_ms = shared.max_timestamp_ms.max(summary.max_timestamp_ms);
     }
 
     /// Syncs the active segment and writes its side file; the next append begins another one.
@@ -156,7 +215,7 @@ impl Segments {
         self.write_side(partition, &active, &writer.producers)?;
         writer.dirty = false;
         let mut shared = partition.shared();
-        shared.active = None;
+        self.change_active(&mut shared, |active| *active = None);
         if let Some(last) = shared.segments.last_mut() {
             last.sealed = true;
         }
@@ -259,35 +318,6 @@ impl Pending {
         self.batches.push((header, low, high));
         self.pieces.push(batch);
     }
-}
-
-/// Makes settled batches visible to readers of segments.
-fn publish(
-    partition: &Partition,
-    base_offset: i64,
-    batches: &[(Header, i64, i64)],
-    aborted: Vec<AbortedTransaction>,
-) {
-    let mut shared = partition.shared();
-    if shared.active.is_none() {
-        shared.active = Some(SegmentIndex::empty(base_offset));
-        shared.segments.push(Segment { summary: Summary::empty(base_offset), sealed: false });
-    }
-    let Some(active) = shared.active.as_mut() else { return };
-    let bytes: u64 = batches.iter().map(|(header, _, _)| header.batch_bytes as u64).sum();
-    for (header, low, high) in batches {
-        active.push(header, *low, *high);
-    }
-    aborted.into_iter().for_each(|aborted| active.abort(aborted));
-    let summary = active.summary;
-    if let Some(last) = shared.segments.last_mut() {
-        last.summary = summary;
-    }
-    shared.settled_end = summary.end_offset;
-    shared.unsettled_aborted.retain(|aborted| aborted.last_offset >= summary.end_offset);
-    shared.settled_bytes += bytes;
-    shared.unsettled_bytes = shared.unsettled_bytes.saturating_sub(bytes);
-    shared.max_timestamp_ms = shared.max_timestamp_ms.max(summary.max_timestamp_ms);
 }
 
 /// One write call for neighbours that lie together in memory or are small.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::core::{Core, Progress, Step};
 use crate::group::Group;
-use crate::index::SegmentIndex;
+use crate::index::{CHUNK_BYTES, SegmentIndex};
 use crate::partition::{Partition, Synced};
 use crate::producers::Producers;
 use crate::transactions;
@@ -45,7 +45,7 @@ impl Core {
         }
         let groups = self.next_groups();
         let Some(last) = groups.last() else {
-            return self.roll_requested(&mut settler);
+            return self.roll(&mut settler);
         };
         let last_sequence = last.sequence;
         match self.settle(&mut settler, &groups, now_ms) {
@@ -70,7 +70,7 @@ impl Core {
         self.progress.check();
         self.progress.notify();
         // Also between groups, which under a steady load never come to an end.
-        self.roll_requested(&mut settler);
+        self.roll(&mut settler);
         Step::Worked
     }
 
@@ -105,7 +105,39 @@ impl Core {
         Ok(())
     }
 
-    /// Seals one active segment that retention wants to let go.
+    /// Seals what somebody asked for, and whatever gives the indexes of active segments the room
+    /// that they have taken too much: groups wait meanwhile, and then those who write them.
+    fn roll(&self, settler: &mut Settler) -> Step {
+        let mut step = self.roll_requested(settler);
+        while self.request_room_for_indexes() {
+            match self.roll_requested(settler) {
+                Step::Worked => step = Step::Worked,
+                stopped => return stopped,
+            }
+        }
+        step
+    }
+
+    /// The segment with the largest index is to be sealed before it is full; false if there is no
+    /// need, or none that would be worth it.
+    fn request_room_for_indexes(&self) -> bool {
+        if self.segments.index_bytes() <= self.options.active_index_bytes_max {
+            return false;
+        }
+        let partitions = self.partitions.read().expect("no holder of the partitions panics");
+        let index_bytes = |partition: &&Arc<Partition>| {
+            let shared = partition.shared();
+            let worth_it = |active: &&SegmentIndex| active.summary.bytes >= CHUNK_BYTES;
+            shared.active.as_ref().filter(worth_it).map_or(0, SegmentIndex::memory_bytes)
+        };
+        let largest = partitions.values().max_by_key(|each| (index_bytes(each), each.id));
+        let Some(largest) = largest.filter(|each| index_bytes(each) > 0) else { return false };
+        largest.shared().roll_requested = true;
+        self.progress.rolls_wanted.store(true, Ordering::Release);
+        true
+    }
+
+    /// Seals one active segment that is to be let go or written out.
     fn roll_requested(&self, settler: &mut Settler) -> Step {
         // Cleared before the look, so that a wish that comes meanwhile is looked at again.
         if !self.progress.rolls_wanted.swap(false, Ordering::AcqRel) {

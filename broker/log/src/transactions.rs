@@ -164,9 +164,7 @@ impl Core {
                 false => Err(io::Error::from(io::ErrorKind::NotFound).into()),
             };
         };
-        let aborted = Arc::new(side.aborted);
-        self.aborted_cache.put(partition.id, name, aborted.clone());
-        Ok(Some(aborted))
+        Ok(Some(self.aborted_cache.put(partition.id, name, side.aborted)))
     }
 }
 

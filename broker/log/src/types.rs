@@ -54,14 +54,21 @@ pub struct Options {
     pub store: Store,
     /// Size of each of the two journal files; also the largest unit, nearly.
     pub journal_file_bytes: u64,
-    /// Written groups kept in memory for readers that keep up, all partitions together.
+    /// Written groups kept in memory for readers that keep up, all partitions together, and what
+    /// slow readers still hold of those that went.
     pub tail_cache_bytes_max: usize,
-    /// Groups that are in the journal but not yet in segments; `commit` waits beyond it.
+    /// Groups that are in the journal but not yet in segments; `commit` waits beyond it. At most
+    /// three quarters of the tail's, so that both bounds together hold whatever readers do.
     pub unsettled_bytes_max: usize,
+    /// Indexes of active segments; beyond it a segment is sealed before it is full.
+    pub active_index_bytes_max: usize,
+    /// Decoded indexes of sealed segments, kept for the next look.
+    pub sealed_index_bytes_max: usize,
     pub durability: Durability,
     /// Free space that appends leave alone, so that a full disk can still be emptied.
     pub disk_reserve_bytes: u64,
-    pub sled_cache_bytes: u64,
+    /// What the view's database may take; its cache is a share of that.
+    pub sled_bytes_max: usize,
     pub compaction: CompactionOptions,
 }
 
@@ -90,7 +97,7 @@ impl Default for CompactionOptions {
 }
 
 impl Options {
-    /// The defaults of a home server: about 60 MiB of memory under load.
+    /// For tests and trials; the broker has its own bounds for memory.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Options {
             dir: dir.into(),
@@ -98,9 +105,11 @@ impl Options {
             journal_file_bytes: 64 << 20,
             tail_cache_bytes_max: 32 << 20,
             unsettled_bytes_max: 16 << 20,
+            active_index_bytes_max: 8 << 20,
+            sealed_index_bytes_max: 8 << 20,
             durability: Durability::Sync,
             disk_reserve_bytes: 256 << 20,
-            sled_cache_bytes: 4 << 20,
+            sled_bytes_max: 16 << 20,
             compaction: CompactionOptions::default(),
         }
     }
@@ -392,7 +401,15 @@ pub struct Stats {
     /// Bytes of each group: counts per bucket of `GROUP_BYTES_BUCKETS`, and above.
     pub group_bytes: [u64; GROUP_BYTES_BUCKETS.len() + 1],
     pub unsettled_bytes: u64,
+    /// Of groups in memory that segments hold as well.
     pub tail_cache_bytes: u64,
+    /// Of the indexes of active segments, and of those of sealed ones that are kept decoded.
+    pub active_index_bytes: u64,
+    pub sealed_index_bytes: u64,
+    /// Of the map of keys of what is being compacted.
+    pub compaction_map_bytes: u64,
+    /// What the view's database may hold in memory: it tells no figure itself.
+    pub sled_bytes: u64,
     pub checkpoints: u64,
     pub view_rebuilds: u64,
     /// Rounds of compaction that were finished, what they read of segments, what they left, and

@@ -37,6 +37,8 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 pub const BATCH_KEYS_MAX: usize = 100;
 /// The view is sled's default tree, as it was before there were others.
 const RECORDS_TREE: &str = "records";
+/// What sled takes in all, as a multiple of what it is told to keep cached.
+const MEMORY_OF_CACHE: u64 = 4;
 
 /// An ordered map. `store` keeps its files in another one of the same making.
 pub trait View: Send + Sync {
@@ -61,6 +63,10 @@ pub trait View: Send + Sync {
     fn flush(&self) -> Result<(), ViewError>;
     /// Makes what was flushed survive a power cut.
     fn sync(&self) -> Result<(), ViewError>;
+    /// What it may take of memory by now.
+    fn memory_bytes_max(&self) -> u64 {
+        0
+    }
 }
 
 /// Where views come from.
@@ -101,7 +107,7 @@ pub(crate) fn index_key(id: PartitionId, base_offset: i64, number: Option<u32>) 
 /// sled, used only in the shapes that storage.md measured.
 pub struct SledViews {
     path: PathBuf,
-    cache_bytes: u64,
+    memory_bytes_max: u64,
     /// While records are in it, the database stays open whatever becomes of the view.
     records: Arc<RwLock<Option<Opened>>>,
     synced: Arc<Synced>,
@@ -116,8 +122,9 @@ struct Synced {
 }
 
 impl SledViews {
-    pub fn new(path: PathBuf, cache_bytes: u64) -> Self {
-        SledViews { path, cache_bytes, records: Arc::default(), synced: Arc::default() }
+    pub fn new(path: PathBuf, memory_bytes_max: usize) -> Self {
+        let memory_bytes_max = memory_bytes_max as u64;
+        SledViews { path, memory_bytes_max, records: Arc::default(), synced: Arc::default() }
     }
 
     fn open_database(&self) -> Result<sled::Db, ViewError> {
@@ -126,7 +133,7 @@ impl SledViews {
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .segment_size(512 << 10)
-            .cache_capacity(self.cache_bytes)
+            .cache_capacity(self.memory_bytes_max / MEMORY_OF_CACHE)
             .open()
             .map_err(sled_error)
     }
@@ -137,7 +144,12 @@ impl SledViews {
     }
 
     fn view(&self, opened: Arc<RwLock<Option<Opened>>>) -> Arc<dyn View> {
-        Arc::new(SledView { opened, path: self.path.clone(), synced: self.synced.clone() })
+        Arc::new(SledView {
+            opened,
+            path: self.path.clone(),
+            memory_bytes_max: self.memory_bytes_max,
+            synced: self.synced.clone(),
+        })
     }
 }
 
@@ -151,6 +163,7 @@ struct SledView {
     /// `None` once it was closed.
     opened: Arc<RwLock<Option<Opened>>>,
     path: PathBuf,
+    memory_bytes_max: u64,
     synced: Arc<Synced>,
 }
 
@@ -278,6 +291,12 @@ impl View for SledView {
             self.synced.failed.store(true, Ordering::Release);
             ViewError(format!("syncing sled: {error}"))
         })
+    }
+
+    /// sled tells no figure: all that it has stored, as far as that fits.
+    fn memory_bytes_max(&self) -> u64 {
+        let stored = self.opened().ok().and_then(|opened| opened.db.size_on_disk().ok());
+        stored.unwrap_or(0).min(self.memory_bytes_max)
     }
 }
 

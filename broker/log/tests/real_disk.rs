@@ -147,6 +147,78 @@ fn the_second_store_keeps_records_in_sled_alone_and_its_folder_is_no_other_store
     assert!(why.contains("is not the database that holds this folder's records"), "{why}");
 }
 
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Every fourth batch of 20,000 bytes begins an entry of 32 bytes: 64 batches for each of eight
+/// partitions make 4,096 bytes. A segment would take a hundred times the records.
+#[test]
+fn an_index_that_finds_no_room_is_written_out_before_its_segment_is_full() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = Options::new(dir.path());
+    options.journal_file_bytes = 1 << 20;
+    options.disk_reserve_bytes = 0;
+    options.active_index_bytes_max = 2_048;
+    let bytes_max = options.active_index_bytes_max as u64;
+    let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir.path()))).expect("opens");
+    let ids: Vec<PartitionId> = (0..8).map(|number| id(1, number)).collect();
+    for id in &ids {
+        let mut spec = spec(*id, &format!("topic.a-{}", id.partition), false);
+        spec.settings = PartitionSettings::default();
+        log.attach(spec).expect("attached");
+    }
+    log.start().expect("started");
+    for turn in 0..64 {
+        for id in &ids {
+            commit(&log, *id, turn, batch(1_000, &["k"], 20_000));
+        }
+    }
+    wait_until("all is settled", || log.stats().unsettled_bytes == 0);
+    wait_until("indexes fit", || log.stats().active_index_bytes <= bytes_max);
+    assert!(log.stats().active_index_bytes > 0);
+    let segments: usize = ids.iter().map(|id| log.ends(*id).expect("attached").segments).sum();
+    assert!(segments > ids.len(), "{segments} segments");
+    assert!(ids.iter().all(|id| all(&log, *id).len() == 64));
+    ids.iter().for_each(|id| log.remove(*id));
+    assert_eq!(log.stats().active_index_bytes, 0, "what is gone counts no more");
+}
+
+/// A reader that lets go of nothing makes the others read copies, and the tail shorter.
+#[test]
+fn what_slow_readers_hold_counts_as_tail_and_stays_within_its_bound() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = Options::new(dir.path());
+    options.journal_file_bytes = 1 << 20;
+    options.disk_reserve_bytes = 0;
+    options.tail_cache_bytes_max = 256 << 10;
+    options.unsettled_bytes_max = 128 << 10;
+    let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir.path()))).expect("opens");
+    let one = id(1, 0);
+    log.attach(spec(one, "topic.a-0", false)).expect("attached");
+    log.start().expect("started");
+    let mut held = Vec::new();
+    for turn in 0..200 {
+        commit(&log, one, turn, batch(turn, &["k"], 20_000));
+        held.push(log.read(one, turn, 1).expect("readable"));
+        let stats = log.stats();
+        let in_memory = stats.tail_cache_bytes + stats.unsettled_bytes;
+        assert!(in_memory <= 384 << 10, "{in_memory} bytes of groups after {turn}");
+    }
+    // They have 4 MB, of which only what they got as slices counts here.
+    let batches = held.iter().flat_map(Read::each_batch).map(|batch| batch.len());
+    assert!(batches.sum::<usize>() > 4_000_000);
+    wait_until("all is settled", || log.stats().unsettled_bytes == 0);
+    let pinned = log.stats().tail_cache_bytes;
+    assert!(pinned > 0);
+    drop(held);
+    assert!(log.stats().tail_cache_bytes < pinned);
+}
+
 #[test]
 fn a_second_log_on_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");

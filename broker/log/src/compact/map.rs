@@ -70,6 +70,10 @@ impl KeyMap {
         self.latest.len()
     }
 
+    pub fn memory_bytes(&self) -> usize {
+        self.keys_max / 7 * 8 * BUCKET_BYTES
+    }
+
     /// False if there is no room for one more key. Offsets come in ascending order.
     pub fn put(&mut self, secret: &Secret, key: &[u8], offset: i64) -> bool {
         let hash = secret.hash(key);
@@ -100,6 +104,7 @@ mod tests {
         let mut map = KeyMap::new(8 << 20);
         let keys_max = (1 << 18) / 8 * 7;
         let capacity = map.latest.capacity();
+        assert_eq!(map.memory_bytes(), (1 << 18) * 25);
         for index in 0..keys_max as i64 {
             assert!(map.put(&secret, &index.to_le_bytes(), index));
         }

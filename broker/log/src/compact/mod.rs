@@ -95,6 +95,13 @@ impl Core {
     /// One piece of work; the bytes that it moved, or `None` if there is nothing to do.
     pub fn compact_step(&self, now_ms: i64) -> Option<u64> {
         let mut compactor = self.compactor.lock().expect("no holder of the compactor panics");
+        let moved = self.compact(&mut compactor, now_ms);
+        let map_bytes = compactor.job.as_ref().map_or(0, |job| job.map.memory_bytes());
+        self.stats().compaction_map_bytes = map_bytes as u64;
+        moved
+    }
+
+    fn compact(&self, compactor: &mut Compactor, now_ms: i64) -> Option<u64> {
         if self.failed().is_some() {
             compactor.job = None;
             return None;
@@ -102,7 +109,7 @@ impl Core {
         if compactor.job.is_none() {
             compactor.job = self.choose_partition(&compactor.not_before_ms, now_ms);
         }
-        let Compactor { secret, job, not_before_ms } = &mut *compactor;
+        let Compactor { secret, job, not_before_ms } = compactor;
         let one = job.as_mut()?;
         match self.job_step(one, secret) {
             Ok((bytes, done)) => {

@@ -663,7 +663,7 @@ fn open(
     sled: Option<&Path>,
 ) -> Result<(Log, OpenReport), OpenError> {
     let views: Arc<dyn Views> = match sled {
-        Some(path) => Arc::new(SledViews::new(path.to_owned(), 1 << 20)),
+        Some(path) => Arc::new(SledViews::new(path.to_owned(), 4 << 20)),
         None => Arc::new(views.clone()),
     };
     Log::open_with(options.clone(), Arc::new(disk.clone()), views)

@@ -80,7 +80,7 @@ fn stored_files_are_what_plain_bytes_are_and_come_back_after_a_restart() {
     for seed in 0..6 {
         println!("seed {seed}");
         let memory = MemoryViews::default();
-        let sled = SledViews::new(folder.path().join(format!("sled {seed}")), 1 << 20);
+        let sled = SledViews::new(folder.path().join(format!("sled {seed}")), 4 << 20);
         let views: &dyn Views = if seed % 3 == 0 { &sled } else { &memory };
         let mut random = StdRng::seed_from_u64(seed);
         let mut model = Contents::new();
