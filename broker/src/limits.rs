@@ -95,7 +95,13 @@ pub(crate) const CHECKPOINT_BYTES_MAX: usize = 512 * 1024;
 /// compacted topic, times, another codec); see `Turns::at_length`.
 pub(crate) const UNPACKED_APPEND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The same where records are read in this process.
+/// What unpacks to no more for a topic's settings does so at once: a millisecond or two.
+pub(crate) const UNPACKED_AT_ONCE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same of what is packed anew, which takes ten times as long.
+pub(crate) const REPACKED_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
+
+/// The same as `UNPACKED_APPEND_BYTES_MAX` where records are read in this process.
 pub(crate) const UNPACKED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The same over HTTP, where a byte may become six of JSON.

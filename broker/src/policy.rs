@@ -10,7 +10,7 @@ use odradek_protocol::DecodeError;
 use odradek_protocol::batch::{self, BatchHeader, Record, RecordReader};
 use odradek_protocol::compression::Compression;
 
-use crate::config::{TimestampType, TopicCompression, TopicSettings};
+use crate::config::{TimestampType, TopicSettings};
 use crate::limits;
 use crate::partition::Batch;
 use crate::topics::Topic;
@@ -77,11 +77,29 @@ fn corrupt(error: DecodeError) -> Failure {
     (ResponseError::CorruptMessage, error.to_string()).into()
 }
 
-/// Records are unpacked or packed: a few bytes may stand for megabytes.
+/// Records are unpacked or packed, and not known to be few: a few bytes may stand for megabytes.
 pub(crate) fn takes_long(settings: &TopicSettings, batch: &Batch) -> bool {
-    let is_packed = batch.header.compression() != Ok(Compression::None);
-    let is_repacked = |wanted: TopicCompression| batch.header.compression() != Ok(wanted.codec);
-    is_packed && looks_at_records(settings) || settings.compression.is_some_and(is_repacked)
+    let Ok(codec) = batch.header.compression() else { return false };
+    let bytes_max = unpacked_bytes_max(codec, batch.bytes.len());
+    let is_unpacked = codec != Compression::None && looks_at_records(settings);
+    let is_repacked = settings.compression.is_some_and(|wanted| wanted.codec != codec);
+    is_unpacked && bytes_max > limits::UNPACKED_AT_ONCE_BYTES_MAX
+        || is_repacked && bytes_max > limits::REPACKED_AT_ONCE_BYTES_MAX
+}
+
+/// The most that so many bytes can stand for in their format.
+fn unpacked_bytes_max(codec: Compression, bytes: usize) -> usize {
+    bytes.saturating_mul(match codec {
+        Compression::None => 1,
+        // A copy of 64 bytes takes three.
+        Compression::Snappy => 22,
+        // Each further byte of a length stands for 255.
+        Compression::Lz4 => 255,
+        // 258 bytes take two bits (zlib's own figure, too).
+        Compression::Gzip => 1032,
+        // A block of 128 KiB that repeats one byte takes four.
+        Compression::Zstd => 32 << 10,
+    })
 }
 
 fn bounds_times(settings: &TopicSettings) -> bool {
@@ -226,6 +244,31 @@ mod tests {
         }
         let bytes = builder.build(0);
         Batch::new(batch::validate(&bytes).unwrap(), bytes)
+    }
+
+    /// Sizes of the batches by the factors above: 250 records of 200 times the same byte.
+    #[test]
+    fn only_what_may_be_much_takes_long_and_no_codec_packs_more_tightly_than_its_bound() {
+        let compacted = topic(&[("cleanup.policy", "compact")]).settings;
+        let plain = topic(&[]).settings;
+        let repacked = topic(&[("compression.type", "zstd")]).settings;
+        let records = vec![(Some("k"), NOW_MS); 250];
+        let unpacked_bytes = batch(Compression::None, &records).bytes.len();
+        for codec in Compression::ALL {
+            let large = batch(codec, &records);
+            let bytes_max = unpacked_bytes_max(codec, large.bytes.len());
+            assert!(bytes_max >= unpacked_bytes, "{codec:?}: {bytes_max}");
+            assert!(!takes_long(&plain, &large), "{codec:?}: nobody looks at its records");
+            let few = batch(codec, &records[..1]);
+            let known_to_be_few = codec != Compression::Zstd;
+            assert_eq!(takes_long(&compacted, &few), !known_to_be_few, "{codec:?}");
+            assert_eq!(takes_long(&repacked, &few), codec == Compression::Gzip, "{codec:?}");
+        }
+        let many = vec![(Some("k"), NOW_MS); 8_000];
+        let bomb = batch(Compression::Gzip, &many);
+        assert!(bomb.bytes.len() < 64 << 10 && takes_long(&compacted, &bomb));
+        assert!(!takes_long(&compacted, &batch(Compression::None, &many)));
+        assert!(takes_long(&repacked, &batch(Compression::None, &many)));
     }
 
     fn refusal(configs: &[(&str, &str)], records: &[(Option<&str>, i64)]) -> Failure {
