@@ -615,14 +615,28 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(())
     }
 
+    /// Space in the buffer for the next step. It doubles, but not beyond what is missing: a frame
+    /// in a buffer twice as large would hold twice the memory that it counts for.
+    fn make_space(&mut self, step: usize, missing: usize) {
+        let filled = self.buffer.len();
+        let space = self.buffer.capacity() - filled;
+        // The end of a large frame comes alone: what it has is moved no more.
+        if space >= step || filled >= limits::SMALL_FRAME_BYTES && space >= missing {
+            return;
+        }
+        let space = step.max(filled.min(missing));
+        let mut larger = BytesMut::with_capacity(filled + space);
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
+    }
+
     /// One read. A frame that has begun must go on arriving, with some speed if others wait for
     /// what it holds.
     async fn read_some(&mut self, wanted: usize) -> Result<(), End> {
         let missing = wanted.saturating_sub(self.buffer.len());
         let step = missing.clamp(FIRST_READ_BYTES, limits::READ_STEP_BYTES);
-        self.buffer.reserve(step);
+        self.make_space(step, missing);
         let begun = !self.buffer.is_empty();
-        // The buffer grows by doubling and may have more space than there is room for.
         let mut half = (&mut self.half).take(step as u64);
         let reading = half.read_buf(&mut self.buffer);
         let read = match &self.room {
