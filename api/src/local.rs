@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use odradek_analytics::{Analytics, State as ProcessorState};
 use odradek_broker::client::{Admin, Client, Principal};
+use odradek_broker::memory::{HttpBudgets, Use};
 use odradek_broker::{Asking, Broker, Checked, Traffic, diagnose};
 use odradek_ingest::{SourceState, Sources};
 use prometheus::Registry;
@@ -20,8 +21,8 @@ use crate::operations::{Failure, Outcome};
 use crate::pipeline::Pipeline;
 use crate::process;
 use crate::services::{
-    DiskView, ListenerView, MemoryView, OpenFilesView, Overview, ProblemView, Rates, Services,
-    SourceVerb,
+    DiskView, ListenerView, MemoryPartView, MemoryView, OpenFilesView, Overview, ProblemView,
+    Rates, Services, SourceVerb,
 };
 
 /// Rates are over this much of the past.
@@ -217,6 +218,10 @@ impl Services for Local {
         vec![self.broker.metrics(), self.registry.clone()]
     }
 
+    fn http_budgets(&self) -> HttpBudgets {
+        self.broker.http_budgets()
+    }
+
     fn unready(&self) -> Option<String> {
         self.broker.storage_problem()
     }
@@ -231,6 +236,7 @@ impl Services for Local {
             memory: MemoryView {
                 rss: process::resident_bytes(),
                 cap: self.broker.config().memory_bytes_max,
+                parts: self.broker.memory().into_iter().map(memory_part).collect(),
             },
             disk: DiskView { used, free },
             connections: self.broker.connections(),
@@ -293,6 +299,10 @@ impl Services for Local {
     fn get_kafka_data_topic(&self) -> Option<String> {
         self.get_kafka_data_topic.clone()
     }
+}
+
+fn memory_part(Use { part, bytes, bytes_max }: Use) -> MemoryPartView {
+    MemoryPartView { name: part.name(), holds: part.holds(), bytes, bytes_max }
 }
 
 /// With brackets around an IPv6 address.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use odradek_broker::Checked;
 use odradek_broker::client::{Admin, Client, Principal};
+use odradek_broker::memory::HttpBudgets;
 use prometheus::Registry;
 use serde::Serialize;
 use serde_json::Value;
@@ -43,6 +44,16 @@ pub struct MemoryView {
     /// Bytes resident, where the system tells.
     pub rss: Option<u64>,
     pub cap: u64,
+    pub parts: Vec<MemoryPartView>,
+}
+
+/// A part of what is allowed.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemoryPartView {
+    pub name: &'static str,
+    pub holds: &'static str,
+    pub bytes: usize,
+    pub bytes_max: usize,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -95,6 +106,8 @@ pub trait Services: Send + Sync + 'static {
     /// Broker id and `host:port`, as Kafka clients know it.
     fn node(&self) -> (i32, String);
     fn metrics(&self) -> Vec<Registry>;
+    /// This interface's parts of the memory.
+    fn http_budgets(&self) -> HttpBudgets;
     /// Why records cannot be taken now, if so.
     fn unready(&self) -> Option<String>;
     fn overview(&self) -> Overview;

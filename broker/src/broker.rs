@@ -24,6 +24,7 @@ use crate::file_modes;
 use crate::limits;
 use crate::listeners::Listeners;
 use crate::loggers::Loggers;
+use crate::memory::{HttpBudgets, Part};
 use crate::metrics::Metrics;
 use crate::retention;
 use crate::telemetry::Telemetry;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub reply_bytes: Arc<Budget>,
     /// Bytes that readers in this process have unpacked.
     pub unpacked_bytes: Arc<Budget>,
+    pub http: HttpBudgets,
     /// Who unpacks them.
     pub unpackers: Arc<Semaphore>,
     /// The one connection that may finish its frame when the budget is used up.
@@ -143,11 +145,12 @@ impl Broker {
             reaching: Reaching::default(),
             topic_looks: Looks::default(),
             fetch_sessions: FetchSessions::default(),
-            arriving_bytes: Budget::new(limits::arriving_bytes_max(&config)),
-            stranger_bytes: Budget::new(limits::stranger_bytes_max(&config)),
-            working_bytes: Budget::new(limits::working_bytes_max(&config)),
-            reply_bytes: Budget::new(limits::reply_bytes_max(&config)),
-            unpacked_bytes: Budget::new(limits::unpacked_bytes_max(&config)),
+            arriving_bytes: Part::ArrivingRequests.budget(&config),
+            stranger_bytes: Part::StrangersRequests.budget(&config),
+            working_bytes: Part::Requests.budget(&config),
+            reply_bytes: Part::Replies.budget(&config),
+            unpacked_bytes: Part::UnpackedRecords.budget(&config),
+            http: HttpBudgets::of(&config),
             unpackers: Arc::new(Semaphore::new(turns::spare_cores())),
             turns: Turns::default(),
             express_frame: Arc::new(Semaphore::new(1)),

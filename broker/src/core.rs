@@ -12,8 +12,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use odradek_log::{
-    CommitError, Durability, Log, OpenReport, Options, PartitionId, PartitionSpec, RealDisk,
-    StartReport,
+    CommitError, CompactionOptions, Durability, Log, OpenReport, Options, PartitionId,
+    PartitionSpec, RealDisk, StartReport,
 };
 use odradek_protocol::batch::{BatchBuilder, BatchHeader};
 use odradek_protocol::compression::Compression;
@@ -30,6 +30,7 @@ use crate::group::GroupSettings;
 use crate::group::consumer::assignor::Assignor;
 use crate::group::consumer::{ConsumerSettings, MigrationPolicy};
 use crate::group::coordinator::{GroupCoordinator, MemberTimeouts, OffsetsLog, Surroundings};
+use crate::memory::Part;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::producer_ids::ProducerIds;
 use crate::quota::{Entity, Limits, Quotas};
@@ -590,27 +591,35 @@ fn abort_orphan(units: &TransactionUnits, orphan: Open, drive: &Drive) -> Result
 /// Kafka's default is 50, to spread groups over brokers; here there is one.
 const OFFSETS_PARTITIONS: i32 = 1;
 
-/// How the memory budget is divided: see `limits` for the other parts.
 fn log_options(config: &Config) -> Options {
     let durability = match config.durability {
         config::Durability::Sync => Durability::Sync,
         config::Durability::Interval(every) => Durability::Interval(every),
     };
-    let part = |of: u64| usize::try_from(config.memory_bytes_max / of).unwrap_or(usize::MAX);
     Options {
         store: config.store,
-        tail_cache_bytes_max: part(8),
-        unsettled_bytes_max: part(16),
+        tail_cache_bytes_max: Part::TailCache.bytes_max(config),
+        unsettled_bytes_max: Part::CommitGroups.bytes_max(config),
+        active_index_bytes_max: Part::ActiveIndexes.bytes_max(config),
+        sealed_index_bytes_max: Part::SealedIndexes.bytes_max(config),
+        sled_bytes_max: Part::Sled.bytes_max(config),
         durability,
         disk_reserve_bytes: config.disk_reserve_bytes,
-        compaction: config.compaction,
+        compaction: compaction(config),
         ..Options::new(&config.log_dir)
     }
 }
 
+/// `log.cleaner.dedupe.buffer.size`, as far as that fits into its part of the memory.
+fn compaction(config: &Config) -> CompactionOptions {
+    let map_bytes_max = config.compaction.map_bytes_max;
+    let map_bytes_max = map_bytes_max.min(Part::CompactionMap.bytes_max(config));
+    CompactionOptions { map_bytes_max, ..config.compaction }
+}
+
 /// Gives the log what can be changed while it is open.
 pub(crate) fn tune(log: &Log, config: &Config) {
-    log.set_compaction(config.compaction);
+    log.set_compaction(compaction(config));
     if let config::Durability::Interval(interval) = config.durability {
         log.set_flush_interval(interval);
     }

@@ -27,6 +27,7 @@ mod listener;
 mod listeners;
 mod log_histograms;
 pub mod loggers;
+pub mod memory;
 mod metrics;
 mod partition;
 mod partitioner;

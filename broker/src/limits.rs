@@ -1,4 +1,5 @@
-//! Every bound that has no configuration key, with its unit and its reason.
+//! Every bound that has no configuration key, with its unit and its reason. Bounds of memory that
+//! many share are parts of one budget and stand in `memory`.
 
 use std::time::Duration;
 
@@ -119,41 +120,6 @@ pub(crate) const DIARY_SAVED_EVERY: Duration = Duration::from_secs(5);
 
 /// A stop waits so long for connections to end by themselves.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// The parts of `odradek.memory.max.bytes`, in 64ths. Of the rest the tail cache has 8, groups on
-/// their way to the segments 4, and the program itself, sled and the groups what is left. On top
-/// come at most: one request that is larger than its part, twice what a policy unpacks for each
-/// spare core and one more, and, for each spare core, what one read unpacks: 8 MiB and its last
-/// batch.
-fn part(config: &Config, in_64ths: u64) -> usize {
-    let bytes = (config.memory_bytes_max / 64).saturating_mul(in_64ths);
-    usize::try_from(bytes.clamp(1 << 20, 1 << 31)).unwrap_or(1 << 31)
-}
-
-/// Requests that have not arrived whole.
-pub(crate) fn arriving_bytes_max(config: &Config) -> usize {
-    part(config, 6)
-}
-
-/// The same of clients that have not logged in.
-pub(crate) fn stranger_bytes_max(config: &Config) -> usize {
-    part(config, 1)
-}
-
-/// Requests that are worked on.
-pub(crate) fn working_bytes_max(config: &Config) -> usize {
-    part(config, 8)
-}
-
-/// Replies that their clients have not taken yet.
-pub(crate) fn reply_bytes_max(config: &Config) -> usize {
-    part(config, 12)
-}
-
-/// What readers in this process have unpacked.
-pub(crate) fn unpacked_bytes_max(config: &Config) -> usize {
-    part(config, 6)
-}
 
 /// `connections.max.idle.ms`.
 pub(crate) fn idle(config: &Config) -> Duration {

@@ -11,9 +11,10 @@ use prometheus::{
     histogram_opts,
 };
 
-use crate::broker::{Broker, Inner};
+use crate::broker::Broker;
 use crate::dispatch::Api;
 use crate::log_histograms::LogHistograms;
+use crate::memory::Use;
 use crate::telemetry::ClientMetrics;
 
 /// From a tail fetch (microseconds) to a long poll.
@@ -43,12 +44,16 @@ struct Levels {
     log_bytes: IntGauge,
     disk_free_bytes: IntGauge,
     compactions: Compactions,
-    unsettled_bytes: IntGauge,
-    tail_cache_bytes: IntGauge,
-    request_bytes: IntGauge,
-    memory_max_bytes: IntGauge,
+    memory: Memory,
     storage_ok: IntGauge,
     log_histograms: LogHistograms,
+}
+
+/// The budget and its parts.
+struct Memory {
+    max_bytes: IntGauge,
+    part_bytes: IntGaugeVec,
+    part_max_bytes: IntGaugeVec,
 }
 
 /// What compaction has done since the start.
@@ -190,26 +195,7 @@ impl Levels {
             log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
             disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
             compactions: Compactions::registered(r),
-            unsettled_bytes: gauge(
-                r,
-                "odradek_unsettled_bytes",
-                "Bytes in the journal that are not yet in segments.",
-            ),
-            tail_cache_bytes: gauge(
-                r,
-                "odradek_tail_cache_bytes",
-                "Bytes of recent batches in memory.",
-            ),
-            request_bytes: gauge(
-                r,
-                "odradek_request_bytes_in_flight",
-                "Bytes of requests being read and worked on.",
-            ),
-            memory_max_bytes: gauge(
-                r,
-                "odradek_memory_max_bytes",
-                "The memory budget, odradek.memory.max.bytes.",
-            ),
+            memory: Memory::registered(r),
             storage_ok: gauge(r, "odradek_storage_ok", "1 while the log takes records, else 0."),
             log_histograms,
         }
@@ -228,17 +214,40 @@ impl Levels {
         set(&self.compactions.read_bytes, stats.compaction_read_bytes);
         set(&self.compactions.written_bytes, stats.compaction_written_bytes);
         set(&self.compactions.removed_records, stats.compaction_removed_records);
-        set(&self.unsettled_bytes, stats.unsettled_bytes);
-        set(&self.tail_cache_bytes, stats.tail_cache_bytes);
-        let Inner { arriving_bytes, stranger_bytes, working_bytes, .. } = &*broker.inner;
-        let requests = [arriving_bytes, stranger_bytes, working_bytes].map(|part| part.bytes());
-        set(&self.request_bytes, requests.iter().sum::<usize>() as u64);
-        set(&self.memory_max_bytes, broker.config().memory_bytes_max);
+        set(&self.memory.max_bytes, broker.config().memory_bytes_max);
+        for Use { part, bytes, bytes_max } in broker.memory() {
+            set(&self.memory.part_bytes.with_label_values(&[part.name()]), bytes as u64);
+            set(&self.memory.part_max_bytes.with_label_values(&[part.name()]), bytes_max as u64);
+        }
         self.storage_ok.set(i64::from(broker.storage_problem().is_none()));
         for (diagnosis, count) in broker.inner.diary.counts() {
             set(&self.odd_connections.with_label_values(&[diagnosis]), count);
         }
         self.log_histograms.set(&stats);
+    }
+}
+
+impl Memory {
+    fn registered(r: &Registry) -> Self {
+        Self {
+            max_bytes: gauge(
+                r,
+                "odradek_memory_max_bytes",
+                "The memory budget, odradek.memory.max.bytes.",
+            ),
+            part_bytes: gauges(
+                r,
+                "odradek_memory_part_bytes",
+                "What a part of the memory budget holds; of sled, what it may hold by now.",
+                &["part"],
+            ),
+            part_max_bytes: gauges(
+                r,
+                "odradek_memory_part_max_bytes",
+                "What a part of the memory budget may hold; who needs more waits.",
+                &["part"],
+            ),
+        }
     }
 }
 

@@ -271,6 +271,9 @@ def test_groups_topics_and_the_overview_are_told(broker):
     assert sum(one["end_offset"] for one in topics["shuffled"]["partitions"]) == RECORDS
     overview = broker.get_json("/api/v1/overview")
     assert overview["memory"]["rss"] > 1 << 20 and overview["disk"]["free"] > 0
+    parts = {part["name"]: part for part in overview["memory"]["parts"]}
+    assert 0 < parts["tail_cache"]["bytes"] <= parts["tail_cache"]["bytes_max"]
+    assert sum(part["bytes_max"] for part in parts.values()) <= overview["memory"]["cap"]
     assert overview["listeners"][0]["protocol"] == "PLAINTEXT"
     assert overview["listeners"][0]["address"].endswith(f":{broker.port}")
 

@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import re
 import struct
 import subprocess
 import time
@@ -406,3 +407,48 @@ def test_offsets_are_found_by_time(broker, topic):
     assert offset_at(base + 999_000) == (999, base + 999_000)
     assert offset_at(base + 999_001) is None
     consumer.close()
+
+
+# Memory
+
+SMALLEST_BUDGET = 64 << 20
+
+
+@pytest.mark.odradek_only
+def test_with_the_smallest_budget_all_comes_and_goes_and_the_peak_stays_below_it(make_broker,
+                                                                                  topic):
+    """Twice the budget in records of every size, written and read by clients that do not spare the
+    broker; then every part is within its bound, and so was the process."""
+    broker = make_broker(properties={"odradek.memory.max.bytes": str(SMALLEST_BUDGET)}).start()
+    create(broker, topic, partitions=12)
+    sent = collections.Counter()
+    producers = [confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap, "acks": "all",
+                                           "queue.buffering.max.kbytes": 64 << 10})
+                 for _ in range(3)]
+    for number in range(3000):
+        value = bytes([number % 251]) * (900_000 if number % 25 == 0 else 8_000)
+        producer = producers[number % 3]
+        sent[len(value)] += 1
+        producer.produce(topic, value, partition=number % 12)
+        producer.poll(0)
+    assert [producer.flush(60) for producer in producers] == [0, 0, 0]
+    consumers = [confluent_kafka.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group,
+                                           "auto.offset.reset": "earliest"})
+                 for group in ("one", "two")]
+    for consumer in consumers:
+        consumer.subscribe([topic])
+        found, deadline = collections.Counter(), time.monotonic() + 60
+        while found.total() < sent.total() and time.monotonic() < deadline:
+            found.update(len(message.value()) for message in consumer.consume(500, 1))
+        assert found == sent
+        consumer.close()
+    text = broker.get("/metrics")[2].decode()
+    parts = [{part: float(value) for part, value in
+              re.findall(rf'^odradek_memory_part_{name}{{part="(\w+)"}} (\S+)$', text, re.M)}
+             for name in ("bytes", "max_bytes")]
+    assert len(parts[0]) == 13 and parts[0].keys() == parts[1].keys()
+    assert sum(parts[1].values()) <= SMALLEST_BUDGET
+    assert all(parts[0][part] <= parts[1][part] for part in parts[0]), parts
+    status = open(f"/proc/{broker.process.pid}/status").read()
+    peak = 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)[1])
+    assert peak <= SMALLEST_BUDGET, f"{peak / (1 << 20):.0f} MiB"

@@ -7,7 +7,7 @@
 use axum::body::Body;
 use odradek_broker::budget::Held;
 
-use super::limits::{Piece, body_of};
+use super::limits::{Answers, Piece, body_of};
 use super::query::{Format, Row};
 use crate::operations::filter::Object;
 use crate::operations::range::Reader;
@@ -78,20 +78,22 @@ impl Shape {
 pub async fn streamed(
     reader: Reader,
     permit: Held,
+    answers: Answers,
     shape: Shape,
     limit: Option<usize>,
 ) -> Result<Body, Failure> {
     let left = limit.unwrap_or(usize::MAX);
-    let address = permit.address();
     let mut writing = Writing { reader, _permit: permit, shape, left, is_first: true, done: false };
-    let mut first = Piece::new(address);
+    let mut first = answers.piece();
     writing.shape.begin(&mut first.bytes);
     writing.fill(&mut first).await?;
-    let rest = futures::stream::try_unfold(writing, move |mut writing| async move {
-        let mut out = Piece::new(address);
-        writing.fill(&mut out).await?;
-        let piece = (!out.bytes.is_empty()).then(|| out.into_bytes());
-        Ok::<_, Failure>(piece.map(|piece| (piece, writing)))
+    let rest = futures::stream::try_unfold(writing, move |mut writing| {
+        let mut out = answers.piece();
+        async move {
+            writing.fill(&mut out).await?;
+            let piece = (!out.bytes.is_empty()).then(|| out.into_bytes());
+            Ok::<_, Failure>(piece.map(|piece| (piece, writing)))
+        }
     });
     let first = futures::stream::iter([Ok(first.into_bytes())]);
     Ok(body_of(futures::StreamExt::chain(first, rest)))

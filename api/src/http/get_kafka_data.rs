@@ -54,7 +54,9 @@ async fn answer(
     let range = narrow(Range::all(&topic, now_ms()));
     let permit = shared.limits.reader(principal.host()).await?;
     let reader = range::open(shared.services.client(principal), range).await?;
-    let mut response = Response::new(streamed(reader, permit, Shape::Values, None).await?);
+    let answers = shared.limits.answers(principal.host());
+    let body = streamed(reader, permit, answers, Shape::Values, None).await?;
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,8 +1,9 @@
 //! How much of this interface's work may go on at once, so that memory has a bound, and how much of
-//! that one address may take, so that there is something left for the others.
+//! that one address may take, so that there is something left for the others. Bytes are parts of
+//! the broker's one budget (`odradek_broker::memory`).
 
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use futures::{Stream, TryStreamExt};
 use http_body_util::BodyExt;
 use odradek_broker::budget::{Budget, Held};
 use odradek_broker::client::{ClientError, StoredRecord};
+use odradek_broker::memory::HttpBudgets;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -21,9 +23,6 @@ use crate::operations::timeline::bytes_of;
 
 /// A request body is held in memory while it is taken apart.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// All bodies together: three of the largest, two of them from one address. One more may come on
-/// top.
-const BODIES_BYTES_MAX: usize = 3 * BODY_BYTES_MAX;
 /// A record takes a few hundred bytes with its answer, though it may be two on the wire.
 pub const RECORDS_MAX: usize = 100_000;
 /// What the records of a body may come to: each row of a CSV becomes an object with all the names
@@ -41,37 +40,44 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// Pieces of answers with records of more than this have their place among all such pieces until
 /// they are sent.
 const LARGE_RECORD_BYTES: usize = 64 * 1024;
-const LARGE_PIECES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Of a piece, for one write.
 const STEP_BYTES_MAX: usize = 256 * 1024;
 /// Of a record's offset, times, names and cursor, at most.
 const RECORD_TEXT_BYTES: usize = 512;
-/// What one address may have of it; a record that may come to more is alone.
-const LARGE_PIECE_BYTES_MAX: usize = LARGE_PIECES_BYTES_MAX / 4 * 3;
 
-static LARGE_PIECES: LazyLock<Arc<Budget>> = LazyLock::new(|| Budget::new(LARGE_PIECES_BYTES_MAX));
+/// Answers to somebody at an address.
+#[derive(Clone)]
+pub struct Answers {
+    budget: Arc<Budget>,
+    address: IpAddr,
+}
 
-/// A piece of an answer to somebody at an address.
+impl Answers {
+    pub fn piece(&self) -> Piece {
+        Piece { bytes: Vec::new(), answers: self.clone(), held: None }
+    }
+}
+
+/// A piece of an answer.
 pub struct Piece {
     pub bytes: Vec<u8>,
-    address: IpAddr,
+    answers: Answers,
     held: Option<Held>,
 }
 
 impl Piece {
-    pub fn new(address: IpAddr) -> Self {
-        Self { bytes: Vec::new(), address, held: None }
-    }
-
     /// To be called before these records are added.
     pub async fn make_room(&mut self, records: &[&StoredRecord]) -> Result<(), Failure> {
         if records.iter().map(|record| bytes_of(record)).sum::<usize>() <= LARGE_RECORD_BYTES {
             return Ok(());
         }
         let text_bytes: usize = records.iter().map(|record| text_bytes_of(record)).sum();
-        let held = self.held.get_or_insert_with(|| LARGE_PIECES.hold(self.address));
-        let bytes = text_bytes.min(LARGE_PIECE_BYTES_MAX.saturating_sub(held.bytes()));
-        grow(&LARGE_PIECES, self.address, held, bytes).await.ok_or_else(|| {
+        let Answers { budget, address } = &self.answers;
+        let held = self.held.get_or_insert_with(|| budget.hold(*address));
+        // What one address may have of it; a record that may come to more is alone.
+        let bytes_max = budget.bytes_max() / 4 * 3;
+        let bytes = text_bytes.min(bytes_max.saturating_sub(held.bytes()));
+        grow(budget, *address, held, bytes).await.ok_or_else(|| {
             let why = "other clients are being sent large records; try again in a while";
             Failure::from(ClientError::Unavailable(why.to_owned()))
         })?;
@@ -131,24 +137,22 @@ fn text_bytes(bytes: &[u8]) -> usize {
 }
 
 pub struct Limits {
-    /// In bytes, taken as they arrive.
-    bodies: Arc<Budget>,
+    /// In bytes, taken as they arrive: `bodies`. And `answers`.
+    budgets: HttpBudgets,
     /// One body at a time may end beyond it, when all wait for each other.
     express: Semaphore,
     readers: Arc<Budget>,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bodies: Budget::new(BODIES_BYTES_MAX),
-            express: Semaphore::new(1),
-            readers: Budget::new(READERS_MAX),
-        }
-    }
-}
-
 impl Limits {
+    pub fn new(budgets: HttpBudgets) -> Self {
+        Self { budgets, express: Semaphore::new(1), readers: Budget::new(READERS_MAX) }
+    }
+
+    pub fn answers(&self, address: IpAddr) -> Answers {
+        Answers { budget: self.budgets.answers.clone(), address }
+    }
+
     /// To be kept for as long as the range is read.
     pub async fn reader(&self, address: IpAddr) -> Result<Held, Problem> {
         let mut held = self.readers.hold(address);
@@ -171,7 +175,7 @@ impl Limits {
         if length.is_some_and(|text| text.parse().unwrap_or(usize::MAX) > BODY_BYTES_MAX) {
             return Err(too_large());
         }
-        let mut held = self.bodies.hold(address);
+        let mut held = self.budgets.bodies.hold(address);
         let read = timeout(BODY_TIME_MAX, self.whole(address, body, &mut held)).await;
         let read = read.map_err(|_| {
             let detail = format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs());
@@ -200,7 +204,7 @@ impl Limits {
             if express.is_none() {
                 tokio::select! {
                     biased;
-                    grown = grow(&self.bodies, address, held, data.len()) => {
+                    grown = grow(&self.budgets.bodies, address, held, data.len()) => {
                         grown.ok_or_else(too_much)?;
                     }
                     Ok(turn) = self.express.acquire(), if !whole.is_empty() => {

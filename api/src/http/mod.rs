@@ -51,8 +51,8 @@ pub struct Shared {
 impl Shared {
     pub fn new(services: Arc<dyn Services>, stopping: watch::Receiver<bool>) -> Self {
         Self {
+            limits: Arc::new(limits::Limits::new(services.http_budgets())),
             services,
-            limits: Arc::default(),
             remembered: Arc::default(),
             counters: Arc::new(metrics::Counters::new()),
             stopping,

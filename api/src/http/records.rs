@@ -1,7 +1,5 @@
 //! `GET` and `POST /api/v1/topics/{topic}/records`.
 
-use std::net::IpAddr;
-
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -13,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::body::{Shape, streamed};
 use super::drafts::{self, DraftQuery};
-use super::limits::Piece;
+use super::limits::Answers;
 use super::problem::Problem;
 use super::query::{self, Format, RangeQuery};
 use super::{Shared, now_ms};
@@ -36,17 +34,18 @@ pub async fn read(
     let fields = query::fields(query.fields.as_deref())?;
     let limit = query::limit(query.limit)?;
     let permit = shared.limits.reader(principal.host()).await?;
+    let answers = shared.limits.answers(principal.host());
     let client = shared.services.client(&principal);
     let body = if format == Format::Json {
         let limit = query::page_limit(limit.unwrap_or(PAGE_RECORDS_DEFAULT))?;
-        page(range::open(client, range).await?, limit, fields.as_deref(), principal.host()).await?
+        page(range::open(client, range).await?, limit, fields.as_deref(), &answers).await?
     } else {
         if range.cursor.is_some() {
             let detail = "a cursor continues a JSON page; NDJSON and CSV hold the whole range";
             return Err(Problem::bad_request(detail).hint("leave the cursor out, or accept JSON"));
         }
         let reader = range::open(client, range).await?;
-        streamed(reader, permit, Shape::new(format, fields), limit).await?
+        streamed(reader, permit, answers, Shape::new(format, fields), limit).await?
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -66,10 +65,10 @@ async fn page(
     reader: Reader,
     limit: usize,
     fields: Option<&[String]>,
-    address: IpAddr,
+    answers: &Answers,
 ) -> Result<Body, Problem> {
     let page = reader.page(limit).await?;
-    let mut piece = Piece::new(address);
+    let mut piece = answers.piece();
     let records: Vec<_> = page.records.iter().map(|(_, record)| record).collect();
     piece.make_room(&records).await?;
     let out = &mut piece.bytes;

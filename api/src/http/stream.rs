@@ -6,7 +6,6 @@
 //! application/x-ndjson` each line is a record with its `cursor`, and a quiet spell gives an empty
 //! line. Continue with the header `Last-Event-ID` or with `?cursor=`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Extension;
@@ -20,7 +19,7 @@ use odradek_broker::client::Principal;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::limits::{Piece, body_of};
+use super::limits::{Answers, Piece, body_of};
 use super::problem::Problem;
 use super::{Shared, now_ms, query};
 use crate::operations::cursor::Cursor;
@@ -65,8 +64,8 @@ pub async fn read(
     let client = shared.services.client(&principal);
     let follow = follow::open(client, &topic, query.partition, start, filter).await?;
     let stopping = shared.stopping.clone();
-    let (address, stage) = (principal.host(), Stage::Opening);
-    let feed = Feed { follow, events, fields, address, stopping, stage };
+    let (answers, stage) = (shared.limits.answers(principal.host()), Stage::Opening);
+    let feed = Feed { follow, events, fields, answers, stopping, stage };
     let mut response = Response::new(feed.into_body());
     let headers = response.headers_mut();
     let kind = if events { "text/event-stream" } else { "application/x-ndjson" };
@@ -124,7 +123,7 @@ struct Feed {
     follow: Follow,
     events: bool,
     fields: Option<Vec<String>>,
-    address: IpAddr,
+    answers: Answers,
     stopping: watch::Receiver<bool>,
     stage: Stage,
 }
@@ -155,7 +154,7 @@ impl Feed {
             _ = self.stopping.wait_for(|stopping| *stopping) => return Ok(None),
             next = self.follow.next(HEARTBEAT) => next,
         };
-        let mut piece = Piece::new(self.address);
+        let mut piece = self.answers.piece();
         let made = match next {
             Ok(Some(followed)) => self.records(&mut piece, followed).await,
             Ok(None) if self.events => {

@@ -15,6 +15,8 @@ use http_body_util::BodyExt;
 use odradek_broker::Checked;
 use odradek_broker::acl::Operation;
 use odradek_broker::client::{Admin, Client, GroupInfo, GroupPartition, Principal};
+use odradek_broker::config::Config;
+use odradek_broker::memory::HttpBudgets;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -58,6 +60,9 @@ impl Services for Testing {
     }
     fn connections(&self) -> Vec<Value> {
         Vec::new()
+    }
+    fn http_budgets(&self) -> HttpBudgets {
+        HttpBudgets::of(&Config::defaults())
     }
     fn diagnoses(&self) -> Vec<(&'static str, u64)> {
         vec![("wrong-password", 2), ("garbage", 0)]

@@ -243,7 +243,11 @@ const DATA: &[Key] = &[
     Key::new(
         "odradek.memory.max.bytes",
         Kind::Long { min: 67_108_864, max: LONG },
-        "Memory for requests in flight and recent records.",
+        "Memory for requests, replies, recent records, indexes and caches together.",
+    )
+    .long(
+        "Each has a fixed share, and who finds no room in it waits. The metrics \
+         odradek_memory_part_bytes and odradek_memory_part_max_bytes show them.",
     )
     .default("268435456"),
 ];
@@ -390,7 +394,10 @@ const COMPACTION: &[Key] = &[
         Kind::Long { min: 65_536, max: LONG },
         "Memory for the keys of what is being compacted, about 28 bytes each.",
     )
-    .long("What does not fit is compacted in the next round.")
+    .long(
+        "What does not fit is compacted in the next round. A thirty-second of \
+         odradek.memory.max.bytes is the most that is used.",
+    )
     .default("8388608")
     .differs("134217728", "200,000 keys a round are many on a home server")
     .dynamic(),
