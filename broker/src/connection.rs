@@ -27,6 +27,7 @@ use crate::budget::{Budget, Held, Progress};
 use crate::diagnose::{self, Seen};
 use crate::dispatch::{self, Close, Rejected};
 use crate::limits;
+use crate::memory;
 use crate::partition::lock;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -578,8 +579,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let announced = i32::from_be_bytes(length);
         let config = broker.config();
         let limits = &config.limits;
+        let half = memory::request_bytes_max(&config);
         let (max, key) = match lock(&session.login).is_wanted() {
             true => (limits.login_request_bytes_max, "sasl.server.max.receive.size"),
+            false if limits.request_bytes_max > half => (half, "half of odradek.memory.max.bytes"),
             false => (limits.request_bytes_max, "socket.request.max.bytes"),
         };
         match usize::try_from(announced) {

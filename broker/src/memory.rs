@@ -6,15 +6,20 @@
 //! threads, what there is of topics, groups and connections, and what the allocator has not given
 //! back yet.
 //!
-//! On top come at most, and seldom: one request that is larger than its part, twice what a policy
-//! unpacks for each spare core and one more, and, for each spare core, what one read unpacks: 8 MiB
-//! and its last batch.
+//! On top come at most, and seldom: one request that is larger than its part, up to half of the
+//! budget; twice what a policy unpacks for each spare core and one more; and, for each spare core,
+//! what one read unpacks: 8 MiB and its last batch.
 
 use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::config::Config;
+
+/// One request at a time may be larger than its part, but no larger than this.
+pub(crate) fn request_bytes_max(config: &Config) -> usize {
+    usize::try_from(config.memory_bytes_max / 2).unwrap_or(usize::MAX)
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {

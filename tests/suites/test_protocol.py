@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import time
@@ -452,3 +453,8 @@ def test_with_the_smallest_budget_all_comes_and_goes_and_the_peak_stays_below_it
     status = open(f"/proc/{broker.process.pid}/status").read()
     peak = 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)[1])
     assert peak <= SMALLEST_BUDGET, f"{peak / (1 << 20):.0f} MiB"
+    with socket.create_connection(("127.0.0.1", broker.port), timeout=20) as greedy:
+        # A Produce request, version 9, of one byte more than half the budget.
+        greedy.sendall(struct.pack(">ihhih", SMALLEST_BUDGET // 2 + 1, 0, 9, 1, -1))
+        assert greedy.recv(1) == b""
+    assert "half of odradek.memory.max.bytes=33554432" in broker.log()

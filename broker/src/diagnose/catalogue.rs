@@ -234,9 +234,10 @@ pub const CATALOGUE: &[Diagnosis] = &[
         title: "A request that is too large",
         what_happened: "A request announced more bytes than are allowed, or a negative number. \
                         Before a login the bound is sasl.server.max.receive.size, after it \
-                        socket.request.max.bytes.",
-        how_to_fix: "If it was a real producer, make its max.request.size smaller or raise \
-                     socket.request.max.bytes. Else something that is not a Kafka client is \
+                        socket.request.max.bytes or half of odradek.memory.max.bytes, whichever \
+                        is less.",
+        how_to_fix: "If it was a real producer, make its max.request.size smaller or raise the \
+                     bound that the evidence names. Else something that is not a Kafka client is \
                      connected.",
     },
     Diagnosis {

@@ -703,6 +703,7 @@ const LIMITS: &[Key] = &[
     )
     .default("600000"),
     Key::new("socket.request.max.bytes", Kind::Int { min: 1_024, max: INT }, "Largest request.")
+        .long("Half of odradek.memory.max.bytes is the bound where that is less.")
         .default("104857600"),
     Key::new(
         "sasl.server.max.receive.size",
