@@ -117,6 +117,24 @@ impl Core {
         sides.into_iter().for_each(|name| self.doom_side(partition, name));
     }
 
+    /// What was trimmed before it was settled is in segments only now, and nobody trims again.
+    pub fn trim_settled(&self, partition: &Partition) {
+        // A folder that is on its way out may be another topic's before this is done.
+        let _writer = partition.writer();
+        if partition.is_removed() {
+            return;
+        }
+        let (start, below) = {
+            let shared = partition.shared();
+            let start = shared.log_start_offset;
+            let first = shared.segments.first().map(|segment| &segment.summary);
+            (start, first.is_some_and(|summary| summary.end_offset <= start))
+        };
+        if below {
+            self.trim_partition(partition, start);
+        }
+    }
+
     /// The partition is gone for readers and writers at once; its folder follows.
     pub fn remove(&self, id: PartitionId) {
         let removed =

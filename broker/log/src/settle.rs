@@ -101,6 +101,7 @@ impl Core {
             let batches: Vec<Bytes> = chunk.iter().map(|(_, _, bytes)| bytes.clone()).collect();
             settler.dirty.insert(partition.id, partition.clone());
             self.segments.append(partition, &batches, now_ms)?;
+            self.trim_settled(partition);
         }
         Ok(())
     }

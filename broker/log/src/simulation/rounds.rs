@@ -4,6 +4,7 @@ use rand::Rng;
 
 use super::each_seed;
 use super::world::World;
+use crate::core::Step;
 use crate::disk::CrashMode;
 
 const STEPS: usize = 600;
@@ -56,6 +57,34 @@ impl World {
 #[test]
 fn removing_and_trimming_give_the_space_back() {
     each_seed("space", 3, |seed| give_back(World::new(seed)));
+}
+
+/// As DeleteRecords does right behind a producer: what it lets go is in the journal alone.
+#[test]
+fn what_was_trimmed_before_it_was_settled_gives_its_space_back_too() {
+    each_seed("trimmed early", 3, |seed| {
+        let mut world = World::new(seed);
+        let id = *world.partitions.keys().next().expect("there are some");
+        for more_follows in [false, true] {
+            for _ in 0..40 {
+                world.append_records(id, &[(b"key", Some(&[7; 500]))]);
+            }
+            while world.log.core().commit_step() == Step::Worked {}
+            world.collect();
+            let end = world.partitions[&id].end_offset();
+            world.partitions.get_mut(&id).expect("ours").log_start_offset = end;
+            world.log.trim(id, end);
+            if more_follows {
+                world.append_records(id, &[(b"key", Some(b"value"))]);
+            }
+            world.drain();
+            world.check();
+            let left = world.log.ends(id).expect("attached").bytes;
+            let segment = world.partitions[&id].segment_bytes_max;
+            // What follows may be in the same segment.
+            assert!(left <= if more_follows { segment } else { 0 }, "{left} bytes are left");
+        }
+    });
 }
 
 pub fn give_back(mut world: World) {
