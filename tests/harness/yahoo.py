@@ -3,7 +3,7 @@
 What it promises a client: after each 100 frames comes a ping; frames before a pong that came back
 have arrived; after a cut (or when the client goes away) the frames since the last pong are sent
 again on the next connection. All frames are encoded beforehand, so that half a million of them
-leave in seconds.
+leave in seconds, unless whoever plays it has a way to make them when they are due.
 """
 
 import base64
@@ -69,6 +69,18 @@ def payloads(symbol, rows, dialect):
         yield text
 
 
+def chunked(symbol, rows, dialect):
+    chunks, chunk = [], []
+    for payload in payloads(symbol, rows, dialect):
+        chunk.append(frame(TEXT, payload))
+        if len(chunk) == FRAMES_PER_PING:
+            chunks.append(b"".join(chunk))
+            chunk = []
+    if chunk:
+        chunks.append(b"".join(chunk))
+    return chunks
+
+
 def frame(opcode, payload):
     size = len(payload)
     if size < 126:
@@ -77,19 +89,14 @@ def frame(opcode, payload):
 
 
 class Yahoo:
-    """Serves the frames once, to one client at a time; cuts the connection `cuts` times."""
+    """Serves the frames once, to one client at a time; cuts the connection `cuts` times. `chunks`
+    are frames between two pings that somebody else makes, of more symbols perhaps: `symbol` is
+    then the one whose subscription is waited for."""
 
-    def __init__(self, symbol, rows, dialect, cuts=0, seed=1, frames_a_second=None):
+    def __init__(
+            self, symbol, rows, dialect, cuts=0, seed=1, frames_a_second=None, chunks=None):
         self.symbol, self.dialect = symbol, dialect
-        self.chunks = []
-        chunk = []
-        for payload in payloads(symbol, rows, dialect):
-            chunk.append(frame(TEXT, payload))
-            if len(chunk) == FRAMES_PER_PING:
-                self.chunks.append(b"".join(chunk))
-                chunk = []
-        if chunk:
-            self.chunks.append(b"".join(chunk))
+        self.chunks = chunked(symbol, rows, dialect) if chunks is None else chunks
         chance = random.Random(seed)
         count = len(self.chunks)
         self.cut_at = sorted(chance.sample(range(count // 20, count - count // 20), cuts))
