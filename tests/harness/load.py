@@ -8,8 +8,13 @@ import confluent_kafka
 PARTITIONS = 3
 QUIET = {
     "log_level": 0, "error_cb": lambda error: None, "reconnect.backoff.ms": 20,
-    "reconnect.backoff.max.ms": 300, "retry.backoff.max.ms": 300,
+    "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 50, "retry.backoff.max.ms": 100,
 }
+
+
+def value_of(number):
+    """The record that is this number."""
+    return b"%d" % number + b"." * (number % 300)
 
 
 class Load:
@@ -17,10 +22,10 @@ class Load:
     fast as it can, or with a pause after every hundred."""
 
     def __init__(self, broker, topic, idempotent, codec, acks="all", pause_seconds=0):
-        self.topic, self.stop, self.next = topic, False, 0
+        self.topic, self.idempotent, self.stop, self.next = topic, idempotent, False, 0
         self.pause_seconds, self.running = pause_seconds, threading.Event()
         self.running.set()
-        self.acknowledged = []  # (partition, offset, number)
+        self.acknowledged = {index: {} for index in range(PARTITIONS)}  # offset: number
         self.errors = []
         self.producer = confluent_kafka.Producer({
             **QUIET, "bootstrap.servers": broker.bootstrap, "acks": acks, "linger.ms": 2,
@@ -46,7 +51,7 @@ class Load:
             self.producer.poll(0.01)
             return
         self.producer.produce(
-            self.topic, b"%d" % number + b"." * (number % 300), partition=number % PARTITIONS,
+            self.topic, value_of(number), partition=number % PARTITIONS,
             on_delivery=lambda error, message: self.note(error, message, number))
         self.next += 1
         if self.pause_seconds and number % 100 == 0:
@@ -55,9 +60,16 @@ class Load:
 
     def note(self, error, message, number):
         if error is None:
-            self.acknowledged.append((message.partition(), message.offset(), number))
+            at = self.acknowledged[message.partition()]
+            if at.setdefault(message.offset(), number) != number:
+                self.errors.append(f"{self.topic}-{message.partition()}: {number} was acknowledged "
+                                   f"at {message.offset()}, as was {at[message.offset()]}")
         else:
             self.errors.append(error)
+
+    def count(self):
+        """Of the acknowledged ones."""
+        return sum(len(at) for at in self.acknowledged.values())
 
     def finish(self):
         self.stop = True
