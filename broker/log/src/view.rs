@@ -22,6 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::disk::sync_folder;
 use crate::types::PartitionId;
@@ -35,6 +36,9 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Larger batches make sled's memory grow without bound (storage.md: 2,000 keys, 5.3 GiB).
 pub const BATCH_KEYS_MAX: usize = 100;
+/// How long sled's threads may keep a database that was let go, and how often that is looked at.
+const LOCKED_TIME_MAX: Duration = Duration::from_secs(5);
+const LOCKED_PAUSE: Duration = Duration::from_millis(10);
 /// The view is sled's default tree, as it was before there were others.
 const RECORDS_TREE: &str = "records";
 /// What sled takes in all, as a multiple of what it is told to keep cached.
@@ -127,15 +131,27 @@ impl SledViews {
         SledViews { path, memory_bytes_max, records: Arc::default(), synced: Arc::default() }
     }
 
+    /// Nobody else has the folder, but sled's threads may still have its file for a moment after
+    /// the last handle of this process was dropped.
     fn open_database(&self) -> Result<sled::Db, ViewError> {
-        sled::Config::new()
+        let config = sled::Config::new()
             .path(&self.path)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .segment_size(512 << 10)
-            .cache_capacity(self.memory_bytes_max / MEMORY_OF_CACHE)
-            .open()
-            .map_err(sled_error)
+            .cache_capacity(self.memory_bytes_max / MEMORY_OF_CACHE);
+        let deadline = Instant::now() + LOCKED_TIME_MAX;
+        loop {
+            match config.open() {
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock")
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(LOCKED_PAUSE);
+                }
+                opened => return opened.map_err(sled_error),
+            }
+        }
     }
 
     fn records_database(&self) -> Option<sled::Db> {
