@@ -194,7 +194,8 @@ class Keyed(Worker):
                     on_delivery=self.note)
             except BufferError:
                 break  # nobody answers at the moment
-        self.producer.poll(self.pause_seconds or 0.001)
+        self.producer.poll(0)
+        time.sleep(self.pause_seconds or 0.001)  # a poll ends with the first answer
 
     def note(self, error, message):
         if error is None:

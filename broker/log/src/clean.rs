@@ -117,7 +117,7 @@ impl Core {
         sides.into_iter().for_each(|name| self.doom_side(partition, name));
     }
 
-    /// What was trimmed before it was settled is in segments only now, and nobody trims again.
+    /// What was trimmed before it was settled, or sealed, can go only now, and nobody trims again.
     pub fn trim_settled(&self, partition: &Partition) {
         // A folder that is on its way out may be another topic's before this is done.
         let _writer = partition.writer();

@@ -42,8 +42,12 @@ pub(crate) struct Group {
 
 impl Group {
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.entries.len() * ENTRY_MEMORY_BYTES
+        memory_bytes(&self.bytes, &self.entries)
     }
+}
+
+fn memory_bytes(bytes: &[u8], entries: &[GroupEntry]) -> usize {
+    bytes.len() + entries.len() * ENTRY_MEMORY_BYTES
 }
 
 /// What all groups take, those too that are in memory only because a reader has not let go of some
@@ -189,7 +193,7 @@ impl GroupBuffer {
 
     pub fn into_group(self, sequence: u64, memory: &Arc<GroupMemory>) -> Group {
         let GroupBuffer { bytes, entries } = self;
-        let memory_bytes = bytes.len() + entries.len() * ENTRY_MEMORY_BYTES;
+        let memory_bytes = memory_bytes(&bytes, &entries);
         memory.all.fetch_add(memory_bytes, Ordering::AcqRel);
         let bytes = Bytes::from_owner(Counted { bytes, memory_bytes, memory: memory.clone() });
         Group { sequence, bytes, entries }

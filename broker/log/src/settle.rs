@@ -165,8 +165,7 @@ impl Core {
             }
             drop(writer);
             settler.dirty.insert(partition.id, partition.clone());
-            let log_start_offset = partition.shared().log_start_offset;
-            self.trim_partition(&partition, log_start_offset);
+            self.trim_settled(&partition);
             return Step::Worked;
         }
         Step::Idle

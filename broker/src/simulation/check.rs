@@ -76,6 +76,7 @@ impl World {
         let mut offset = ends.log_start_offset;
         while offset < ends.log_end_offset {
             let read = log.read(partition.id, offset, READ_BYTES).expect("it can be read");
+            assert_ne!(read.byte_count(), 0, "nothing at {offset} of {:?}", partition.id);
             for bytes in read.each_batch() {
                 let header = BatchHeader::parse(&bytes).expect("a batch");
                 assert_eq!(header.base_offset, offset, "no gap");
