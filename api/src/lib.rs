@@ -25,6 +25,7 @@ use cli::{Cli, Command};
 /// The whole program.
 pub fn main() -> ExitCode {
     process::begin();
+    process::allow_open_files();
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Serve(command) => command.run(),

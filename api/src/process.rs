@@ -9,6 +9,10 @@ use prometheus::{Counter, Gauge, Registry};
 
 static STARTED: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
+/// Open files that are asked for: enough for 20,000 partitions and as many connections.
+#[cfg(unix)]
+const OPEN_FILES_WANTED: u64 = 65_536;
+
 /// Linux counts CPU time in hundredths of a second towards user space on all its platforms.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -35,6 +39,22 @@ pub fn forbid_core_files() {
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         if let Err(error) = setrlimit(Resource::Core, none) {
             tracing::warn!(%error, "a crash of this process may leave its memory in a core file");
+        }
+    }
+}
+
+/// Systems give a process 1,024 open files and let it have many more if it asks; the small number
+/// is for programs that use `select`, of which this is none. A connection is an open file, and so
+/// is each segment that is being written.
+pub fn allow_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let asked = maximum.map_or(OPEN_FILES_WANTED, |most| most.min(OPEN_FILES_WANTED));
+        if current.is_some_and(|current| current < asked) {
+            // Without it, what there is has to do; `odradek doctor` says so if it is little.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(asked), maximum });
         }
     }
 }

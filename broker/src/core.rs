@@ -30,6 +30,7 @@ use crate::group::GroupSettings;
 use crate::group::consumer::assignor::Assignor;
 use crate::group::consumer::{ConsumerSettings, MigrationPolicy};
 use crate::group::coordinator::{GroupCoordinator, MemberTimeouts, OffsetsLog, Surroundings};
+use crate::limits;
 use crate::memory::Part;
 use crate::partition::{self, Appended, Batch, Partition};
 use crate::producer_ids::ProducerIds;
@@ -603,6 +604,7 @@ fn log_options(config: &Config) -> Options {
         active_index_bytes_max: Part::ActiveIndexes.bytes_max(config),
         sealed_index_bytes_max: Part::SealedIndexes.bytes_max(config),
         sled_bytes_max: Part::Sled.bytes_max(config),
+        writers_max: limits::writers_max(),
         durability,
         disk_reserve_bytes: config.disk_reserve_bytes,
         compaction: compaction(config),

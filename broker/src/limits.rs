@@ -77,6 +77,19 @@ pub(crate) const PRODUCER_IDS_BLOCK: i64 = 1_000;
 /// Partitions of one topic and in all: each costs a folder, a file and some memory.
 pub(crate) const PARTITIONS_MAX: usize = 20_000;
 
+/// Partitions that the log may write to before it syncs them: each is an open file, and each new
+/// one another. A quarter of what this process may have open leaves room for connections; with more
+/// than the largest a sync of all of them would take seconds.
+pub(crate) fn writers_max() -> usize {
+    const RANGE: (usize, usize) = (64, 16_384);
+    #[cfg(unix)]
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let open_files: Option<u64> = None;
+    let quarter = open_files.and_then(|count| usize::try_from(count / 4).ok());
+    quarter.unwrap_or(RANGE.1).clamp(RANGE.0, RANGE.1)
+}
+
 /// Access rules. A decision does not get slower with their number; loading and listing them does.
 pub(crate) const ACL_RULES_MAX: usize = 20_000;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::Core;
 use crate::feed::Fed;
-use crate::folders;
+use crate::folders::{self, Metadata};
 use crate::index::{self, SegmentIndex, Summary};
 use crate::keyed::offset_of;
 use crate::name::SegmentName;
@@ -49,15 +49,19 @@ impl Core {
             let what = format!("{what} {}", spec.folder);
             move |source: io::Error| AttachError::Io { what, source }
         };
-        let (folder, metadata) = self.folders().place(&*self.disk, &spec).map_err(io("placing"))?;
-        let partition = Arc::new(Partition::new(&spec, folder));
+        let placed = self.folders().place(&*self.disk, &spec).map_err(io("placing"))?;
+        let partition = Arc::new(Partition::new(&spec, placed.folder));
         {
             let mut writer = partition.writer();
             writer.created_ms = now_ms;
-            if let Some(metadata) = metadata {
-                writer.metadata = Some(metadata);
-                writer.folder_dirty = true;
-                self.segments.root_dirty.store(true, Ordering::Release);
+            match placed.metadata {
+                Metadata::Durable => {}
+                Metadata::Unproven => writer.metadata_unproven = true,
+                Metadata::Written(metadata) => {
+                    writer.metadata = Some(metadata);
+                    writer.folder_dirty = true;
+                    self.segments.root_dirty.store(true, Ordering::Release);
+                }
             }
             let mut shared = partition.shared();
             shared.settings = spec.settings;
@@ -100,6 +104,10 @@ impl Core {
         let careful = recovery.as_ref().is_some_and(|recovery| recovery.careful);
         let stored = self.stored(partition.id);
         let files = self.survey(partition)?;
+        if !files.is_empty() {
+            // It was synced before the first of them was made.
+            partition.writer().metadata_unproven = false;
+        }
         let mut damage = Vec::new();
         if let Some(first) = entries.first() {
             // Trimmed before it was settled: its producers count nevertheless.
@@ -297,17 +305,23 @@ impl Core {
         let walk = Walk { from, to: load.bytes, verify: load.careful };
         let (known, end) = self.walk_on(partition, known, walk, limit)?;
         let summary = known.index.summary;
-        let file = self.disk.create(&partition.segment_path(name))?;
-        if end < load.bytes {
-            file.set_len(end)?;
+        let cut = end < load.bytes;
+        // After a clean close all of it was synced; after another one what the journal holds none
+        // of was, by a checkpoint (invariants 2 and 4). A sync of every partition would make the
+        // start slow.
+        let unproven = self.folders().is_unclean() && (load.careful || load.limit.is_some());
+        let mut file = None;
+        if cut || unproven {
+            let made = self.disk.create(&partition.segment_path(name))?;
+            if cut {
+                made.set_len(end)?;
+            }
+            file = Some(made);
         }
-        let unclean = self.folders().is_unclean();
         let mut writer = partition.writer();
         writer.producers = known.producers;
-        // After a clean close all of it was synced, and a sync of every partition would only make
-        // the start slow.
-        writer.dirty |= unclean;
-        writer.folder_dirty |= unclean;
+        writer.dirty |= cut || unproven;
+        writer.folder_dirty |= unproven;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);
         if summary.is_empty() {
@@ -316,7 +330,7 @@ impl Core {
             self.segments.close_readers(partition.id, Some(name));
             self.disk.delete(&partition.segment_path(name))?;
         } else {
-            writer.file = Some(file);
+            writer.file = file;
             shared.segments.push(Segment { summary, sealed: false });
             self.segments.change_active(&mut shared, |active| *active = Some(known.index));
         }

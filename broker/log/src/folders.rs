@@ -2,7 +2,7 @@
 //! `partition.metadata`, so that a folder says whose it is. Where the file system ignores case,
 //! or an old topic's folder still stands, the topic id is added to the name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -22,8 +22,26 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Default)]
 pub(crate) struct Folders {
     by_name: BTreeMap<String, Folder>,
+    /// The first folder by name of each partition that says whose it is: a start places every
+    /// partition, and would otherwise look at all folders for each.
+    by_owner: HashMap<(Uuid, i32), String>,
     /// The last run did not close: what it wrote last may be in the page cache only.
     unclean: bool,
+}
+
+pub(crate) struct Placed {
+    pub folder: String,
+    pub metadata: Metadata,
+}
+
+/// What is known of a folder's metadata file, and of the names that lead to it.
+pub(crate) enum Metadata {
+    Durable,
+    /// Read, perhaps from a page that no sync covered. Where a segment was made behind it, it had
+    /// been synced.
+    Unproven,
+    /// Not synced yet.
+    Written(Arc<dyn DiskFile>),
 }
 
 struct Folder {
@@ -40,6 +58,10 @@ impl Folders {
             let key = entry.name.to_lowercase();
             let found = FoundFolder { folder: entry.name, topic_id, partition };
             folders.by_name.insert(key, Folder { found, attached: false });
+        }
+        let owned = folders.by_name.iter().filter_map(|(key, f)| Some((f.owner()?, key.clone())));
+        for (owner, key) in owned {
+            folders.by_owner.entry(owner).or_insert(key);
         }
         Ok(folders)
     }
@@ -62,23 +84,24 @@ impl Folders {
     }
 
     pub fn forget(&mut self, folder: &str) {
-        self.by_name.remove(&folder.to_lowercase());
+        let key = folder.to_lowercase();
+        let owner = self.by_name.remove(&key).and_then(|folder| folder.owner());
+        if let Some(owner) = owner
+            && self.by_owner.get(&owner) == Some(&key)
+        {
+            self.by_owner.remove(&owner);
+        }
     }
 
-    /// The partition's folder, made if it has none; with it the metadata file if that may
-    /// not be synced yet.
-    pub fn place(
-        &mut self,
-        disk: &dyn Disk,
-        spec: &PartitionSpec,
-    ) -> io::Result<(String, Option<Arc<dyn DiskFile>>)> {
-        let own = |folder: &Folder| {
-            folder.found.topic_id == Some(spec.id.topic_id)
-                && folder.found.partition == Some(spec.id.partition)
-        };
-        let found = match self.by_name.values().any(own) {
-            true => self.by_name.values_mut().find(|folder| own(folder)),
-            false => self.by_name.values_mut().find(|folder| folder.was(spec)),
+    /// The partition's folder, made if it has none.
+    pub fn place(&mut self, disk: &dyn Disk, spec: &PartitionSpec) -> io::Result<Placed> {
+        let owner = (spec.id.topic_id, spec.id.partition);
+        let found = match self.by_owner.get(&owner) {
+            Some(key) => self.by_name.get_mut(key),
+            None => {
+                let named = self.by_name.get_mut(&spec.folder.to_lowercase());
+                named.filter(|folder| folder.was(spec))
+            }
         };
         if let Some(found) = found {
             let damaged = found.found.topic_id != Some(spec.id.topic_id);
@@ -90,22 +113,25 @@ impl Folders {
                     "the topic id beside its segments was damaged; written anew"
                 );
             }
-            let metadata = match self.unclean || damaged {
-                true => Some(write_metadata(disk, &folder, spec)?),
-                false => None,
+            let metadata = match damaged {
+                true => Metadata::Written(write_metadata(disk, &folder, spec.id.topic_id)?),
+                false if self.unclean => Metadata::Unproven,
+                false => Metadata::Durable,
             };
-            return Ok((folder, metadata));
+            return Ok(Placed { folder, metadata });
         }
         let name = self.free_name(spec);
         disk.create_folder(&name)?;
-        let metadata = write_metadata(disk, &name, spec)?;
+        let metadata = Metadata::Written(write_metadata(disk, &name, spec.id.topic_id)?);
         let found = FoundFolder {
             folder: name.clone(),
             topic_id: Some(spec.id.topic_id),
             partition: Some(spec.id.partition),
         };
-        self.by_name.insert(name.to_lowercase(), Folder { found, attached: true });
-        Ok((name, Some(metadata)))
+        let key = name.to_lowercase();
+        self.by_owner.insert(owner, key.clone());
+        self.by_name.insert(key, Folder { found, attached: true });
+        Ok(Placed { folder: name, metadata })
     }
 
     /// A folder without readable metadata holds nothing of ours (the metadata is durable before the
@@ -135,6 +161,10 @@ impl Folders {
 const DAMAGED_BITS_MAX: u32 = 8;
 
 impl Folder {
+    fn owner(&self) -> Option<(Uuid, i32)> {
+        Some((self.found.topic_id?, self.found.partition?))
+    }
+
     /// Whether this is the partition's folder, and only what says whose it is was damaged. Taken
     /// for another topic's, it would be removed with all that is in it.
     fn was(&self, spec: &PartitionSpec) -> bool {
@@ -145,14 +175,15 @@ impl Folder {
 }
 
 /// Written, not synced.
-fn write_metadata(
+pub(crate) fn write_metadata(
     disk: &dyn Disk,
     folder: &str,
-    spec: &PartitionSpec,
+    topic_id: Uuid,
 ) -> io::Result<Arc<dyn DiskFile>> {
+    let text = metadata_text(topic_id);
     let metadata = disk.create(&format!("{folder}/{METADATA_NAME}"))?;
-    metadata.write_all_at(metadata_text(spec.id.topic_id).as_bytes(), 0)?;
-    metadata.set_len(metadata_text(spec.id.topic_id).len() as u64)?;
+    metadata.write_all_at(text.as_bytes(), 0)?;
+    metadata.set_len(text.len() as u64)?;
     Ok(metadata)
 }
 
@@ -225,13 +256,13 @@ mod tests {
             log_start_offset: 0,
             settings: PartitionSettings::default(),
         };
-        let (folder, _) = Folders::default().place(&disk, &spec).expect("the disk is whole");
+        let folder = Folders::default().place(&disk, &spec).expect("the disk is whole").folder;
         let path = format!("{folder}/{METADATA_NAME}");
         let whole = disk.content(&path).expect("it was written");
         for bit in 0..whole.len() * 8 {
             disk.flip_bit(&path, bit);
             let mut folders = Folders::list(&disk, false).expect("the disk is whole");
-            let (found, _) = folders.place(&disk, &spec).expect("the disk is whole");
+            let found = folders.place(&disk, &spec).expect("the disk is whole").folder;
             assert_eq!((&found, folders.orphans()), (&folder, Vec::new()), "bit {bit}");
             // Some bits say nothing of the id, and stay.
             if disk.content(&path).as_ref() != Some(&whole) {
@@ -242,7 +273,7 @@ mod tests {
         let id = PartitionId { topic_id: Uuid::from_u128(!topic_id.as_u128()), ..spec.id };
         let mut folders = Folders::list(&disk, false).expect("the disk is whole");
         let other = PartitionSpec { id, ..spec };
-        assert_ne!(folders.place(&disk, &other).expect("the disk is whole").0, folder);
+        assert_ne!(folders.place(&disk, &other).expect("the disk is whole").folder, folder);
         assert_eq!(folders.orphans(), [folder]);
     }
 

@@ -33,8 +33,8 @@
 //!    never set aside. See `store`.)
 //! 8. One batch of the view has at most 100 keys.
 //! 9. What segments do not hold yet is in memory: a reader never misses between tail and segments.
-//! 10. Bounds: group 4 MiB; tail, unsettled bytes and indexes by the options; read handles 64, one
-//!     read 8 MiB; 65,536 aborted transactions a segment.
+//! 10. Bounds: group 4 MiB; tail, unsettled bytes, indexes and partitions written to before a sync
+//!     by the options; read handles 64, one read 8 MiB; 65,536 aborted transactions a segment.
 //! 11. The last stable offset moves with the high watermark, under the same lock: whoever sees a
 //!     marker sees its transaction ended. What is aborted is known to `aborted` by then.
 //!

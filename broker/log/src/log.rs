@@ -91,6 +91,8 @@ impl Log {
             folders,
             scanned.recovery,
         );
+        // The names of folders that the last run has made: synced once, for all of them.
+        core.segments.root_dirty.store(unclean, Ordering::Release);
         Ok((Log { core: Arc::new(core), threads: Mutex::default() }, report))
     }
 

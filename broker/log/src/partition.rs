@@ -88,6 +88,9 @@ pub(crate) struct Writer {
     pub file: Option<Arc<dyn DiskFile>>,
     /// Written and not yet synced: whose folder this is.
     pub metadata: Option<Arc<dyn DiskFile>>,
+    /// What says whose folder this is may not be durable: it is written anew before the first
+    /// segment is made, not at the start, where that would be three syncs a partition.
+    pub metadata_unproven: bool,
     pub created_ms: i64,
     /// Written since the last sync.
     pub dirty: bool,

@@ -76,6 +76,7 @@ pub(crate) fn scan(journal: &Journal, clean: bool) -> io::Result<Scanned> {
     scanned.recovery.files = journal.files.iter().map(|file| file.file.clone()).collect();
     let mut used: Vec<usize> = (0..2).filter(|i| journal.files[*i].header.is_some()).collect();
     used.sort_by_key(|index| journal.files[*index].header.map(|header| header.first_sequence));
+    let newest = used.iter().filter_map(|index| journal.files[*index].header).next_back();
     let mut expected = None;
     for index in used {
         let file = &journal.files[index];
@@ -83,6 +84,12 @@ pub(crate) fn scan(journal: &Journal, clean: bool) -> io::Result<Scanned> {
         let recovery = &mut scanned.recovery;
         recovery.checkpointed_sequence =
             recovery.checkpointed_sequence.max(header.checkpointed_sequence);
+        // What a clean close leaves behind: all of it is in segments, and need not be read.
+        if let Some(newest) = newest.filter(|newest| newest.first_sequence > header.first_sequence)
+            && newest.checkpointed_sequence + 1 >= newest.first_sequence
+        {
+            continue;
+        }
         let next = *expected.get_or_insert(header.first_sequence);
         if header.first_sequence > next {
             // The file before was synced to its end before this header was written.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile};
+use crate::folders;
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::name::SegmentName;
 use crate::partition::{Partition, Segment, Shared, Writer};
@@ -141,6 +142,14 @@ impl Segments {
         let file = match &writer.file {
             Some(file) => file.clone(),
             None => {
+                if std::mem::take(&mut writer.metadata_unproven) {
+                    let topic_id = partition.id.topic_id;
+                    let folder = &partition.folder;
+                    let metadata = folders::write_metadata(&*self.disk, folder, topic_id);
+                    let metadata = metadata.inspect_err(|_| writer.metadata_unproven = true)?;
+                    writer.metadata = Some(metadata);
+                    writer.folder_dirty = true;
+                }
                 if writer.metadata.is_some() {
                     // Before there is a segment: see where folders are removed.
                     self.sync_names(partition, writer)?;

@@ -22,8 +22,8 @@ const STEP_BYTES: usize = 4 << 20;
 /// A checkpoint at the latest after so many settled bytes: it paces the write-back, since std has
 /// no call that only starts it, and keeps what a sync has to write small.
 pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 20;
-/// Write handles kept open across a checkpoint.
-const WRITERS_MAX: usize = 256;
+/// Write handles kept open across a checkpoint, for what is written to again before the next.
+const WRITERS_KEPT_MAX: usize = 256;
 /// Larger producer tables are not put into the view: side files and a walk give them back.
 const PRODUCERS_IN_VIEW_MAX: usize = 256;
 /// 4 KiB of aborted transactions; the same holds for more.
@@ -33,6 +33,8 @@ const ABORTED_IN_VIEW_MAX: usize = 128;
 pub(crate) struct Settler {
     /// In order, so that a simulation finds the same syncs in the same order.
     dirty: BTreeMap<PartitionId, Arc<Partition>>,
+    /// What the last checkpoint left open.
+    kept: BTreeMap<PartitionId, Arc<Partition>>,
     pub bytes_since_checkpoint: u64,
 }
 
@@ -99,7 +101,9 @@ impl Core {
         for chunk in runs.chunk_by(|a, b| a.0.id == b.0.id) {
             let partition = chunk[0].0;
             let batches: Vec<Bytes> = chunk.iter().map(|(_, _, bytes)| bytes.clone()).collect();
-            settler.dirty.insert(partition.id, partition.clone());
+            if !self.note_dirty(settler, partition) {
+                return Err(io::Error::other("making room for another open file failed"));
+            }
             self.segments.append(partition, &batches, now_ms)?;
             self.trim_settled(partition);
         }
@@ -164,7 +168,7 @@ impl Core {
                 return Step::Idle;
             }
             drop(writer);
-            settler.dirty.insert(partition.id, partition.clone());
+            self.note_dirty(settler, &partition);
             self.trim_settled(&partition);
             return Step::Worked;
         }
@@ -179,15 +183,10 @@ impl Core {
         if self.failed().is_some() || (!behind && settler.dirty.is_empty()) {
             return Step::Idle;
         }
-        let dirty: Vec<_> = settler.dirty.values().cloned().collect();
-        let keep_open = dirty.len() <= WRITERS_MAX;
-        for partition in dirty {
-            if let Err(error) = self.checkpoint_partition(&partition, keep_open) {
-                self.fail("syncing a segment", &error);
-                return Step::Idle;
-            }
+        let keep_open = settler.dirty.len() <= WRITERS_KEPT_MAX.min(self.options.writers_max);
+        if !self.sync_dirty(&mut settler, keep_open) {
+            return Step::Idle;
         }
-        settler.dirty.clear();
         settler.bytes_since_checkpoint = 0;
         self.progress.checkpointed.store(settled, Ordering::Release);
         self.progress.checkpoint_wanted.store(false, Ordering::Release);
@@ -197,7 +196,43 @@ impl Core {
         Step::Worked
     }
 
-    pub fn checkpoint_partition(&self, partition: &Partition, keep_open: bool) -> io::Result<()> {
+    /// False: that failed, and the log with it.
+    fn sync_dirty(&self, settler: &mut Settler, keep_open: bool) -> bool {
+        let dirty = std::mem::take(&mut settler.dirty);
+        for partition in dirty.values() {
+            if let Err(error) = self.checkpoint_partition(partition, keep_open) {
+                self.fail("syncing a segment", &error);
+                return false;
+            }
+        }
+        // Else a log of many partitions, a few of them written to at a time, would in the end have
+        // all of them open.
+        for (id, partition) in std::mem::take(&mut settler.kept) {
+            if !dirty.contains_key(&id) {
+                partition.writer().file = None;
+            }
+        }
+        if keep_open {
+            settler.kept = dirty;
+        }
+        true
+    }
+
+    /// Before the partition is written to, which may open its file. A file is closed only when it
+    /// is synced, since nobody would hear of a write-back that failed behind a closed one; so what
+    /// is dirty is synced when there are too many. The checkpoint gets no further by that. False:
+    /// that failed, and the log with it.
+    fn note_dirty(&self, settler: &mut Settler, partition: &Arc<Partition>) -> bool {
+        let known = settler.dirty.contains_key(&partition.id);
+        let full = !known && settler.dirty.len() >= self.options.writers_max;
+        if full && !self.sync_dirty(settler, false) {
+            return false;
+        }
+        settler.dirty.insert(partition.id, partition.clone());
+        true
+    }
+
+    fn checkpoint_partition(&self, partition: &Partition, keep_open: bool) -> io::Result<()> {
         let mut writer = partition.writer();
         if partition.is_removed() {
             return Ok(());
@@ -226,9 +261,10 @@ impl Core {
         Ok(())
     }
 
+    /// Of a partition that is being attached: its files may be open.
     pub fn mark_dirty(&self, partition: &Arc<Partition>) {
         let mut settler = self.settler.lock().expect("no holder of the settler panics");
-        settler.dirty.insert(partition.id, partition.clone());
+        self.note_dirty(&mut settler, partition);
     }
 
     pub fn bytes_since_checkpoint(&self) -> u64 {

@@ -64,6 +64,9 @@ pub struct Options {
     pub active_index_bytes_max: usize,
     /// Decoded indexes of sealed segments, kept for the next look.
     pub sealed_index_bytes_max: usize,
+    /// Partitions whose segments may be written to, and so be open, before they are synced; a new
+    /// folder has one more file open until then.
+    pub writers_max: usize,
     pub durability: Durability,
     /// Free space that appends leave alone, so that a full disk can still be emptied.
     pub disk_reserve_bytes: u64,
@@ -107,6 +110,7 @@ impl Options {
             unsettled_bytes_max: 16 << 20,
             active_index_bytes_max: 8 << 20,
             sealed_index_bytes_max: 8 << 20,
+            writers_max: 256,
             durability: Durability::Sync,
             disk_reserve_bytes: 256 << 20,
             sled_bytes_max: 16 << 20,

@@ -54,6 +54,9 @@ struct State {
     waiting_syncs: usize,
     syncs_do_nothing: bool,
     syncs: u64,
+    /// Handles, of all files together.
+    open: usize,
+    open_max: usize,
     operations: u64,
     /// Of all operations so far, what they were and in which order.
     trace: u64,
@@ -95,6 +98,8 @@ impl MemoryDisk {
             waiting_syncs: 0,
             syncs_do_nothing: false,
             syncs: 0,
+            open: 0,
+            open_max: 0,
             operations: 0,
             trace: 0,
         };
@@ -192,6 +197,13 @@ impl MemoryDisk {
         self.state().used_bytes()
     }
 
+    /// The most files that were open at a time since this was asked last.
+    pub fn open_count_max(&self) -> usize {
+        let mut state = self.state();
+        let open = state.open;
+        std::mem::replace(&mut state.open_max, open)
+    }
+
     pub fn sync_count(&self) -> u64 {
         self.state().syncs
     }
@@ -246,6 +258,7 @@ impl State {
         for inode in &mut self.inodes {
             inode.crash(&mut keep);
         }
+        (self.open, self.open_max) = (0, 0);
         let all: BTreeSet<String> = self.folders.union(&self.durable_folders).cloned().collect();
         for folder in all {
             let changed = self.folders.contains(&folder) != self.durable_folders.contains(&folder);
@@ -463,8 +476,12 @@ impl DiskFile for MemoryFile {
 impl Drop for MemoryFile {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        let handles = &mut state.inodes[self.inode].handles;
-        *handles = handles.saturating_sub(1);
+        let handles = state.inodes[self.inode].handles;
+        // After a crash there was none any more.
+        if handles > 0 {
+            state.inodes[self.inode].handles = handles - 1;
+            state.open -= 1;
+        }
     }
 }
 
@@ -477,6 +494,8 @@ impl Drop for LockGuard {
 impl MemoryDisk {
     fn handle(&self, state: &mut State, inode: usize) -> Arc<dyn DiskFile> {
         state.inodes[inode].handles += 1;
+        state.open += 1;
+        state.open_max = state.open_max.max(state.open);
         Arc::new(MemoryFile { disk: self.clone(), inode })
     }
 }

@@ -7,6 +7,7 @@
 mod compacted;
 mod each_operation;
 mod faults;
+mod growth;
 mod rot;
 mod rounds;
 mod stores;

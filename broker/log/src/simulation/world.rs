@@ -153,6 +153,7 @@ impl World {
         options.journal_file_bytes = 48 << 10;
         options.tail_cache_bytes_max = 12 << 10;
         options.unsettled_bytes_max = 24 << 10;
+        options.writers_max = 2;
         options.disk_reserve_bytes = 0;
         let opened = open(&options, &disk, &views, sled.as_deref());
         let (log, last_open) = opened.expect("an empty disk opens");
