@@ -16,8 +16,7 @@ class Meter:
     def __init__(self, contestant):
         self.contestant = contestant
         self.pid = contestant.broker.process.pid
-        # 5 lets the peak count anew: proc_pid_clear_refs(5).
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        forget_peak(self.pid)
         self.cpu = contestant.broker.cpu_seconds()
         self.io = io_bytes(self.pid)
 
@@ -35,6 +34,11 @@ class Meter:
         if read > value_bytes / 10:
             found["read from the disk x"] = read / value_bytes
         return found
+
+
+def forget_peak(pid):
+    """From now on the peak counts anew: proc_pid_clear_refs(5)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peak_bytes(pid):
