@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, Progress, Step};
+use crate::flushes::Flushes;
 use crate::group::{self, Group, GroupBuffer, GroupEntry, Seal};
 use crate::journal::{self, Journal};
 use crate::partition::{Partition, TailEntry};
@@ -30,6 +31,7 @@ pub(crate) struct Committer {
     /// Groups in memory for readers, oldest first.
     ring: VecDeque<Arc<Group>>,
     last_sync: Instant,
+    flushes: Flushes,
 }
 
 struct Pending {
@@ -39,7 +41,13 @@ struct Pending {
 
 impl Committer {
     pub fn new(journal: Journal) -> Self {
-        Committer { journal, pending: None, ring: VecDeque::new(), last_sync: Instant::now() }
+        Committer {
+            journal,
+            pending: None,
+            ring: VecDeque::new(),
+            last_sync: Instant::now(),
+            flushes: Flushes::default(),
+        }
     }
 
     pub fn journal(&mut self) -> &mut Journal {
@@ -259,7 +267,11 @@ impl Core {
         let mut result = committer.journal.write(sequence, pending.buffer.bytes());
         let written = result.is_ok();
         if written && self.options.durability == Durability::Sync {
+            let begun = Instant::now();
             result = committer.journal.sync();
+            committer.flushes.add(begun.elapsed());
+            let is_slow = committer.flushes.are_slow();
+            self.progress.flush_is_slow.store(is_slow, Ordering::Release);
         }
         match result {
             Ok(()) => {}

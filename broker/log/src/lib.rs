@@ -49,6 +49,7 @@ mod compact;
 mod core;
 mod disk;
 mod feed;
+mod flushes;
 mod folders;
 #[doc(hidden)]
 pub mod fuzzing;

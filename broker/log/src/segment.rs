@@ -245,12 +245,18 @@ impl Segments {
         self.disk.sync_folder(&partition.folder)
     }
 
-    pub fn sync_names(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
+    /// The names of the folders.
+    pub fn sync_root(&self) -> io::Result<()> {
         if self.root_dirty.swap(false, Ordering::AcqRel) {
             self.disk.sync_folder("").inspect_err(|_| {
                 self.root_dirty.store(true, Ordering::Release);
             })?;
         }
+        Ok(())
+    }
+
+    pub fn sync_names(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
+        self.sync_root()?;
         if let Some(metadata) = &writer.metadata {
             metadata.sync()?;
             writer.metadata = None;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::core::{Core, Progress, Step};
+use crate::disk::try_each;
 use crate::group::Group;
 use crate::index::{CHUNK_BYTES, SegmentIndex};
 use crate::partition::{Partition, Synced};
@@ -199,11 +200,18 @@ impl Core {
     /// False: that failed, and the log with it.
     fn sync_dirty(&self, settler: &mut Settler, keep_open: bool) -> bool {
         let dirty = std::mem::take(&mut settler.dirty);
-        for partition in dirty.values() {
-            if let Err(error) = self.checkpoint_partition(partition, keep_open) {
-                self.fail("syncing a segment", &error);
-                return false;
-            }
+        let partitions: Vec<_> = dirty.values().collect();
+        let is_slow = self.progress.flush_is_slow.load(Ordering::Acquire);
+        let at_once = if is_slow { self.disk.syncs_at_once() } else { 1 };
+        // First, and not by whichever thread comes first: the others would not wait for it.
+        let synced = self.segments.sync_root().and_then(|()| {
+            try_each(&partitions, at_once, |partition| {
+                self.checkpoint_partition(partition, keep_open)
+            })
+        });
+        if let Err(error) = synced {
+            self.fail("syncing a segment", &error);
+            return false;
         }
         // Else a log of many partitions, a few of them written to at a time, would in the end have
         // all of them open.

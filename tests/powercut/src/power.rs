@@ -3,7 +3,7 @@
 //! One flush at a time, as at a disk: syncs that come while one is under way share the next one.
 //! A sync that was not answered when the power went covers nothing.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fuser::{Errno, ReplyEmpty};
@@ -98,14 +98,25 @@ impl Machine {
     }
 
     /// Answers once everything is durable that the file or folder holds now.
-    pub fn sync(&self, mut state: MutexGuard<'_, State>, inode: u64, reply: ReplyEmpty) {
+    pub fn sync(self: &Arc<Self>, mut state: MutexGuard<'_, State>, inode: u64, reply: ReplyEmpty) {
         let moments = state.disk.moments(inode);
         let sync = Sync { inode, moments, reply };
-        if self.sync_delay.is_zero() && !state.disk.direct {
-            finish(&mut state, sync);
-            return;
+        if !state.disk.direct {
+            return match self.sync_delay.is_zero() {
+                true => finish(&mut state, sync),
+                false => self.flush(sync),
+            };
         }
         drop(state);
+        // The file's bytes travel by themselves; what others wait for is only the flush behind it.
+        let machine = self.clone();
+        std::thread::spawn(move || {
+            machine.write_out(inode);
+            machine.flush(sync);
+        });
+    }
+
+    fn flush(&self, sync: Sync) {
         self.syncs.lock().expect("no holder of the syncs panics").push(sync);
         self.sync_waits.notify_one();
     }
@@ -116,11 +127,7 @@ impl Machine {
             let syncs = self.syncs.lock().expect("no holder of the syncs panics");
             let syncs = self.sync_waits.wait_while(syncs, |syncs| syncs.is_empty());
             let batch = std::mem::take(&mut *syncs.expect("no holder of the syncs panics"));
-            let begun = std::time::Instant::now();
-            for sync in &batch {
-                self.flush_stored(sync.inode);
-            }
-            std::thread::sleep(self.sync_delay.saturating_sub(begun.elapsed()));
+            std::thread::sleep(self.sync_delay);
             for sync in batch {
                 match self.enter(false) {
                     Ok(mut state) => finish(&mut state, sync),
@@ -131,11 +138,8 @@ impl Machine {
     }
 
     /// The real sync of a file that is written directly.
-    fn flush_stored(&self, inode: u64) {
+    fn write_out(&self, inode: u64) {
         let mut state = self.state();
-        if !state.disk.direct {
-            return;
-        }
         let file = state.disk.content(inode).and_then(|content| content.file());
         drop(state);
         if let Ok(file) = file

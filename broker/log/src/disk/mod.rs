@@ -14,6 +14,7 @@ mod real;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use memory::{CrashMode, MemoryDisk};
 pub use real::RealDisk;
@@ -53,6 +54,11 @@ pub trait Disk: Send + Sync {
     fn delete_folder(&self, path: &str) -> io::Result<()>;
     /// Makes names in the folder durable. `""` is the log's own folder.
     fn sync_folder(&self, path: &str) -> io::Result<()>;
+    /// Files that are worth syncing at a time, each on a thread, where a flush takes long: those
+    /// that wait for the next flush share it. 1 where the order of all that is done has to be the same each time.
+    fn syncs_at_once(&self) -> usize {
+        1
+    }
     fn list(&self, path: &str) -> io::Result<Vec<DiskEntry>>;
     /// When the file was written last, by the system's clock.
     fn modified_ms(&self, path: &str) -> io::Result<i64>;
@@ -63,4 +69,64 @@ pub trait Disk: Send + Sync {
     fn boot_id(&self) -> Option<String>;
     /// Unpredictable on a real disk (it salts the journal), seeded in a simulation.
     fn random(&self) -> u64;
+}
+
+/// Does the work on each of the items, some at once; ends early where one fails.
+pub(crate) fn try_each<T: Sync>(
+    items: &[T],
+    at_once: usize,
+    work: impl Fn(&T) -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        // Where the system gives no further thread, those that there are do all of it.
+        let others: Vec<_> = (1..at_once.min(items.len()))
+            .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, some).ok())
+            .collect();
+        let mut done = some();
+        for other in others {
+            done = done.and(other.join().expect("the work does not panic"));
+        }
+        done
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn each_item_is_worked_on_once_and_so_many_at_a_time() {
+        let (seen, barrier) = (Mutex::new(Vec::new()), Barrier::new(3));
+        let work = |item: &u32| {
+            barrier.wait(); // three of them, or this would stand still
+            seen.lock().expect("nobody panics").push(*item);
+            Ok(())
+        };
+        try_each(&[1, 2, 3, 4, 5, 6], 3, work).expect("nothing fails");
+        let mut seen = seen.into_inner().expect("nobody panics");
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn an_error_ends_it_and_one_at_a_time_is_in_order() {
+        let seen = Mutex::new(Vec::new());
+        let work = |item: &u32| {
+            seen.lock().expect("nobody panics").push(*item);
+            if *item == 2 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        };
+        let error = try_each(&[1, 2, 3], 1, work).expect_err("the second fails");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(*seen.lock().expect("nobody panics"), [1, 2]);
+        try_each(&[2, 2], 2, work).expect_err("one of them fails");
+    }
 }

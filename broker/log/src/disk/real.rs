@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use super::{Disk, DiskEntry, DiskFile};
 
+const SYNCS_AT_ONCE: usize = 16;
+
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     dir: PathBuf,
@@ -143,6 +145,10 @@ impl Disk for RealDisk {
 
     fn sync_folder(&self, path: &str) -> io::Result<()> {
         sync_folder(&self.path(path))
+    }
+
+    fn syncs_at_once(&self) -> usize {
+        SYNCS_AT_ONCE
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DiskEntry>> {

@@ -1,0 +1,43 @@
+//! Whether a flush of this disk takes long. Where it does, syncs of several files had better share
+//! one.
+
+use std::time::Duration;
+
+/// Of a consumer SSD 5 ms, of an SD card 15 ms; of a disk with a protected cache a tenth of one.
+const SLOW: Duration = Duration::from_millis(1);
+/// The shortest of so many counts: a disk that stood still once is not a slow one.
+const FLUSHES: usize = 8;
+
+#[derive(Default)]
+pub(crate) struct Flushes {
+    recent: [Duration; FLUSHES],
+    next: usize,
+}
+
+impl Flushes {
+    pub fn add(&mut self, took: Duration) {
+        self.recent[self.next] = took;
+        self.next = (self.next + 1) % FLUSHES;
+    }
+
+    pub fn are_slow(&self) -> bool {
+        self.recent.iter().all(|took| *took >= SLOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn are_slow(millis: &[u64]) -> bool {
+        let mut flushes = Flushes::default();
+        millis.iter().for_each(|millis| flushes.add(Duration::from_millis(*millis)));
+        flushes.are_slow()
+    }
+
+    #[test]
+    fn a_disk_is_slow_if_each_of_the_last_eight_flushes_was() {
+        assert!(are_slow(&[5; 8]) && are_slow(&[0, 5, 5, 5, 5, 5, 5, 5, 1]));
+        assert!(!are_slow(&[5; 7]) && !are_slow(&[]) && !are_slow(&[900, 900, 0, 900, 5, 5, 5, 5]));
+    }
+}
