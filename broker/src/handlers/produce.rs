@@ -68,6 +68,9 @@ pub(crate) async fn handle(
             Err((ResponseError::InvalidRequiredAcks, "acks is -1, 0 or 1".to_owned()))
         };
         let TopicProduceData { name, topic_id, partition_data, .. } = topic_data;
+        // A copy: the name is a slice of the frame, and would keep it in memory until the sync,
+        // when the log has long copied the batches into its group.
+        let name = TopicName(StrBytes::from_string(name.as_str().to_owned()));
         let mut partitions = Vec::with_capacity(partition_data.len());
         for data in partition_data {
             let index = data.index;
