@@ -14,7 +14,8 @@ use crate::partition::Partition;
 use crate::segment::synced_entries;
 use crate::types::PartitionId;
 use crate::view::{
-    BATCH_KEYS_MAX, Change, View, ViewError, Views, index_key, partition_key, segment_key,
+    BATCH_KEYS_MAX, Change, View, ViewError, Views, index_key, partition_key, remove_some,
+    segment_key,
 };
 
 /// Sealed segments put into the view in one step.
@@ -323,18 +324,4 @@ fn purge(view: &dyn View, id: PartitionId) -> Result<bool, ViewError> {
         }
     }
     Ok(false)
-}
-
-/// Removes a batch of keys with the prefix; true if there were any.
-fn remove_some(view: &dyn View, prefix: &[u8]) -> Result<bool, ViewError> {
-    let mut keys = Vec::new();
-    view.scan(prefix, &mut |key, _| {
-        keys.push((key.to_vec(), None));
-        keys.len() < BATCH_KEYS_MAX
-    })?;
-    let any = !keys.is_empty();
-    if any {
-        view.apply(keys)?;
-    }
-    Ok(any)
 }

@@ -21,7 +21,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::disk::sync_folder;
@@ -108,7 +108,35 @@ pub(crate) fn index_key(id: PartitionId, base_offset: i64, number: Option<u32>) 
     key
 }
 
-/// sled, used only in the shapes that storage.md measured.
+/// Removes a batch of keys with the prefix; true if there were any.
+pub(crate) fn remove_some(view: &dyn View, prefix: &[u8]) -> Result<bool, ViewError> {
+    let mut keys = Vec::new();
+    view.scan(prefix, &mut |key, _| {
+        keys.push((key.to_vec(), None));
+        keys.len() < BATCH_KEYS_MAX
+    })?;
+    let any = !keys.is_empty();
+    if any {
+        view.apply(keys)?;
+    }
+    Ok(any)
+}
+
+/// sled, used only in the shapes that storage.md measured, and each batch is flushed before the
+/// next one begins. Without that its threads may wait for each other for ever (0.34.7):
+///
+/// 1. All writing is done by a pool that stays at seven threads: a thread at work counts twice, so
+///    that with four at work their number seems endless and none is added.
+/// 2. Each write ends with the allocator's lock.
+/// 3. Who begins a segment of 512 KiB holds that lock; if it lies at the end of the file he waits,
+///    with the lock, for every shortening of the file that was begun. The pool does those, too.
+///
+/// With seven writes in front of a shortening nobody moves any more. A shortening leaves a free
+/// segment, so two segments are begun between it and the wait. A flush between those two waits for
+/// a write that was queued behind the shortening, which has then left the queue, as that is a plain
+/// one: then nobody can wait for ever. What is left are batches that begin two segments by
+/// themselves, and seven such writes would have to be on their way, while a batch makes two and one
+/// for each segment. So batches are kept small.
 pub struct SledViews {
     path: PathBuf,
     memory_bytes_max: u64,
@@ -123,6 +151,8 @@ struct Synced {
     failed: AtomicBool,
     /// Files of values that do not fit into sled's own, and how long they were; none is changed.
     blobs: Mutex<HashMap<OsString, u64>>,
+    /// Held from the beginning of a batch until it is flushed.
+    applying: Mutex<()>,
 }
 
 impl SledViews {
@@ -152,6 +182,13 @@ impl SledViews {
                 opened => return opened.map_err(sled_error),
             }
         }
+    }
+
+    /// sled writes its settings once and never syncs them, and opens nothing without them. A view
+    /// needs no such care: after a power cut it is set aside.
+    fn sync_settings(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path.join("conf"))?.sync_all()?;
+        sync_folder(&self.path)
     }
 
     fn records_database(&self) -> Option<sled::Db> {
@@ -224,8 +261,11 @@ impl Views for SledViews {
     }
 
     fn set_aside(&self) -> Result<(), ViewError> {
-        if let Some(db) = self.records_database() {
-            return db.clear().map_err(sled_error);
+        if self.records_database().is_some() {
+            // Not by `clear`, which never flushes.
+            let view = self.open()?;
+            while remove_some(&*view, &[])? {}
+            return Ok(());
         }
         let error = |error: io::Error| ViewError(format!("setting the view aside: {error}"));
         if !self.path.exists() {
@@ -245,6 +285,7 @@ impl Views for SledViews {
     fn records(&self) -> Result<Arc<dyn View>, ViewError> {
         let db = self.records_database().map_or_else(|| self.open_database(), Ok)?;
         let tree = db.open_tree(RECORDS_TREE).map_err(sled_error)?;
+        self.sync_settings().map_err(|error| ViewError(format!("syncing sled: {error}")))?;
         let mut records = self.records.write().expect("no holder of the database panics");
         *records = Some(Opened { tree, db });
         drop(records);
@@ -285,7 +326,10 @@ impl View for SledView {
                 None => changes.remove(key),
             }
         }
-        self.opened()?.tree.apply_batch(changes).map_err(sled_error)
+        let opened = self.opened()?;
+        let _alone = self.synced.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.tree.apply_batch(changes).map_err(sled_error)?;
+        opened.db.flush().map(drop).map_err(sled_error)
     }
 
     fn flush(&self) -> Result<(), ViewError> {

@@ -28,15 +28,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::disk::{Disk, DiskEntry, DiskFile};
-use crate::view::{BATCH_KEYS_MAX, Change, View, ViewError};
+use crate::view::{Change, View, ViewError};
 
 /// A leaf of sled's tree has up to 17 values, and one above 128 KiB goes to a file of its own,
 /// which sled never syncs and which a crash may leave behind for good.
 const CHUNK_BYTES: usize = if cfg!(test) { 1 << 10 } else { 7 << 10 };
 /// A last chunk under this is taken up again by the next append: a key costs 350 bytes on disk.
 const SHORT_CHUNK_BYTES: usize = if cfg!(test) { 256 } else { 2 << 10 };
-/// Of one batch, beside the keys: sled holds it in memory as a whole.
-const BATCH_BYTES_MAX: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
+/// Of one batch, beside the keys. `SledViews` says why they are small: sled writes up to 19 bytes
+/// for one, and up to 240 KiB for ten keys that go.
+const BATCH_BYTES_MAX: usize = if cfg!(test) { 4 << 10 } else { 64 << 10 };
+const CHANGES_MAX: usize = 32;
 
 const NEXT_ID: &[u8] = b"n";
 const NUMBER: &[u8] = b"s";
@@ -269,7 +271,7 @@ impl Files {
             let mut chunks: Vec<Change> = Vec::new();
             self.scan(&chunk_key(id, None), &mut |key, _| {
                 chunks.push((key.to_vec(), None));
-                chunks.len() < BATCH_KEYS_MAX
+                chunks.len() < CHANGES_MAX
             })?;
             if chunks.is_empty() {
                 return self.apply(vec![(removal_key(id), None)]);
@@ -349,7 +351,7 @@ impl StoredFile {
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
             let (mut batch, mut batch_bytes, mut bytes) = (Vec::new(), 0, length.bytes);
-            while batch.len() + 1 < BATCH_KEYS_MAX
+            while batch.len() + 1 < CHANGES_MAX
                 && batch_bytes < BATCH_BYTES_MAX
                 && let Some((key, value)) = changes.next()
             {
@@ -438,7 +440,7 @@ impl DiskFile for StoredFile {
             true
         })?;
         length.last_chunk_bytes = None;
-        for batch in gone.rchunks(BATCH_KEYS_MAX - 2) {
+        for batch in gone.rchunks(CHANGES_MAX - 2) {
             let keys = batch.iter().map(|(_, end)| (chunk_key(self.id, Some(*end)), None));
             let mut changes: Vec<Change> = keys.collect();
             let left = batch.first().map_or(bytes, |(start, _)| *start);

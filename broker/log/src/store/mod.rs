@@ -57,7 +57,16 @@ pub(crate) fn open(
     if store == Store::Segments {
         return Ok(disk);
     }
-    let map = views.records().map_err(|error| {
+    let map = views.records().or_else(|error| {
+        if made != Made::Nothing {
+            return Err(error);
+        }
+        // A power cut met it while it was made.
+        tracing::warn!(%error, "an unfinished database in which nothing is yet is set aside");
+        views.set_aside()?;
+        views.records()
+    });
+    let map = map.map_err(|error| {
         OpenError::Unusable(format!(
             "the database that holds the records cannot be opened: {error}"
         ))
@@ -69,6 +78,8 @@ pub(crate) fn open(
         _ => {
             let number = disk.random();
             files.set_number(number).map_err(io)?;
+            // The database's name, too, before there is a mark that asks for it.
+            disk.sync_folder("").map_err(io)?;
             write_mark(&*disk, number).map_err(io)?;
         }
     }

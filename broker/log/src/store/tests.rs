@@ -196,3 +196,44 @@ fn a_folder_is_opened_with_the_store_it_was_made_with_or_not_at_all() {
     let why = refused(&old, Store::Segments, &views);
     assert!(why.contains("does not say which store"), "{why}");
 }
+
+#[test]
+fn a_database_that_was_cut_while_it_was_made_is_made_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sled");
+    std::fs::create_dir(&path).expect("made");
+    // sled's settings are 62 bytes, the last four a checksum.
+    std::fs::write(path.join("conf"), [7; 58]).expect("written");
+    let views = SledViews::new(path, 16 << 20);
+    assert!(views.records().is_err(), "nothing is opened with such settings");
+    let disk = MemoryDisk::new(3);
+    let opened = || open(Arc::new(disk.clone()), Store::Sled, &views, "/data".as_ref());
+    opened().map(drop).expect("opens");
+    opened().map(drop).expect("opens");
+}
+
+/// Why this must be so stands at `SledViews`. (On Windows nobody copies a locked file.)
+#[cfg(unix)]
+#[test]
+fn a_batch_is_written_before_the_next_one_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sled");
+    let views = SledViews::new(path.clone(), 16 << 20);
+    let (map, view) = (views.records().expect("a map"), views.open().expect("a view"));
+    for number in 0..20_u8 {
+        let batch = |tag| vec![(vec![tag, number], Some(vec![number; 100]))];
+        map.apply(batch(b'm')).expect("applied");
+        view.apply(batch(b'v')).expect("applied");
+        // As a killed process would leave it: nothing flushes in between.
+        let copy = folder.path().join(format!("copy{number}"));
+        std::fs::create_dir(&copy).expect("made");
+        for name in ["conf", "db"] {
+            std::fs::copy(path.join(name), copy.join(name)).expect("copied");
+        }
+        let found = SledViews::new(copy, 16 << 20);
+        let (map, view) = (found.records().expect("a map"), found.open().expect("a view"));
+        let last = |map: &dyn crate::view::View, tag| map.value(&[tag, number]).expect("read");
+        assert_eq!(last(&*map, b'm'), Some(vec![number; 100]));
+        assert_eq!(last(&*view, b'v'), Some(vec![number; 100]));
+    }
+}
