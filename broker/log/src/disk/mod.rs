@@ -55,7 +55,8 @@ pub trait Disk: Send + Sync {
     /// Makes names in the folder durable. `""` is the log's own folder.
     fn sync_folder(&self, path: &str) -> io::Result<()>;
     /// Files that are worth syncing at a time, each on a thread, where a flush takes long: those
-    /// that wait for the next flush share it. 1 where the order of all that is done has to be the same each time.
+    /// that wait for the next flush share it. 1 where the order of all that is done has to be the
+    /// same each time.
     fn syncs_at_once(&self) -> usize {
         1
     }

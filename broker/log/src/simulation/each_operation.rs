@@ -52,7 +52,7 @@ fn the_power_may_go_at_any_operation_of_the_disk() {
             world.check();
             if is_over {
                 println!("{operation} operations");
-                assert!(operation > 100, "a life worth the name");
+                assert!(operation > 50, "a life worth the name");
                 break;
             }
         }
@@ -79,7 +79,7 @@ fn the_power_may_go_at_any_operation_of_a_start() {
             world.check();
             if is_over {
                 println!("{operation} operations");
-                assert!(operation > 20, "a start worth the name");
+                assert!(operation > 8, "a start worth the name");
                 break;
             }
         }
