@@ -97,7 +97,7 @@ pub(crate) struct Progress {
     pub rolls_wanted: AtomicBool,
     /// The settle step found no room on the disk: appends are refused until it does.
     pub settle_stuck: AtomicBool,
-    /// Syncs of several files had better share a flush of the disk.
+    /// `flushes` says when: syncs of several files had better share a flush of the disk.
     pub flush_is_slow: AtomicBool,
     moved: Mutex<u64>,
     signal: Condvar,
