@@ -47,6 +47,9 @@ pub(crate) enum Metadata {
 struct Folder {
     found: FoundFolder,
     attached: bool,
+    /// Nothing says whose it is, and there is nothing in it: a removal ended between its last file
+    /// and itself, or a creation before its first.
+    is_husk: bool,
 }
 
 impl Folders {
@@ -55,9 +58,13 @@ impl Folders {
         for entry in disk.list("")?.into_iter().filter(|entry| entry.is_folder) {
             let topic_id = read_metadata(disk, &entry.name)?.or_else(|| id_in(&entry.name));
             let partition = partition_of(&entry.name);
+            let is_husk = topic_id.is_none() && partition.is_some() && {
+                let mut inside = disk.list(&entry.name)?.into_iter();
+                inside.all(|inner| inner.name == METADATA_NAME && !inner.is_folder)
+            };
             let key = entry.name.to_lowercase();
             let found = FoundFolder { folder: entry.name, topic_id, partition };
-            folders.by_name.insert(key, Folder { found, attached: false });
+            folders.by_name.insert(key, Folder { found, attached: false, is_husk });
         }
         let owned = folders.by_name.iter().filter_map(|(key, f)| Some((f.owner()?, key.clone())));
         for (owner, key) in owned {
@@ -71,11 +78,12 @@ impl Folders {
         partitions.map(|folder| folder.found.clone()).collect()
     }
 
-    /// Folders that say whose they are, and whose owner nobody attached.
+    /// Folders that say whose they are, and whose owner nobody attached; and husks of folders.
     pub fn orphans(&self) -> Vec<String> {
-        let orphans = self.by_name.values().filter(|folder| {
-            !folder.attached && folder.found.topic_id.is_some() && folder.found.partition.is_some()
-        });
+        let orphans = self
+            .by_name
+            .values()
+            .filter(|folder| !folder.attached && (folder.owner().is_some() || folder.is_husk));
         orphans.map(|folder| folder.found.folder.clone()).collect()
     }
 
@@ -130,7 +138,7 @@ impl Folders {
         };
         let key = name.to_lowercase();
         self.by_owner.insert(owner, key.clone());
-        self.by_name.insert(key, Folder { found, attached: true });
+        self.by_name.insert(key, Folder { found, attached: true, is_husk: false });
         Ok(Placed { folder: name, metadata })
     }
 
@@ -275,6 +283,24 @@ mod tests {
         let other = PartitionSpec { id, ..spec };
         assert_ne!(folders.place(&disk, &other).expect("the disk is whole").folder, folder);
         assert_eq!(folders.orphans(), [folder]);
+    }
+
+    #[test]
+    fn what_a_removal_left_goes_at_the_next_start_and_a_foreign_segment_stays() {
+        let disk = MemoryDisk::new(1);
+        for (folder, files) in [
+            ("gone-0", vec![]),
+            ("torn-0", vec![METADATA_NAME]),
+            ("foreign-0", vec!["00000000000000000000.log"]),
+            ("notes", vec![]),
+        ] {
+            disk.create_folder(folder).expect("the disk is whole");
+            for file in files {
+                disk.create(&format!("{folder}/{file}")).expect("the disk is whole");
+            }
+        }
+        let folders = Folders::list(&disk, true).expect("the disk is whole");
+        assert_eq!(folders.orphans(), ["gone-0", "torn-0"]);
     }
 
     #[test]
