@@ -12,6 +12,7 @@ import pytest
 
 from bench import clients, floors, measuring, table
 from bench.contestants import io_bytes
+from bench.loads import Topic
 from harness.broker import wait_for
 
 pytestmark = pytest.mark.odradek_only
@@ -196,3 +197,21 @@ def test_the_table_has_the_middle_of_the_rounds_and_the_worst_memory():
     assert found["odradek"] == {"records/s": 200, "peak memory MiB": 60}
     lines = table.of_load(found)
     assert "| records/s | 200 | 100 | 2.00x |" in lines, lines
+
+
+class Gone:
+    """A contestant that was there when the load began."""
+
+    def create_topic(self, name, partitions):
+        pass
+
+    def delete_topic(self, name):
+        raise ConnectionRefusedError(name)
+
+
+@pytest.mark.parametrize("ended", [SystemExit, KeyboardInterrupt])
+def test_whoever_is_told_to_end_ends_though_the_servers_are_gone_already(ended):
+    with pytest.raises(ended), Topic(Gone(), 1):
+        raise ended
+    with pytest.raises(ConnectionRefusedError), Topic(Gone(), 1):
+        raise AssertionError("the load broke")
