@@ -8,6 +8,7 @@ latencies and rate.
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 from harness import java
@@ -98,16 +99,21 @@ def end_to_end_latency(text):
 
 
 class Program:
-    """A running rdkafka_performance."""
+    """A running rdkafka_performance. What it says goes into a file: a consumer has a line for each
+    time that it reaches a partition's end, and a pipe that is full would hold it up until somebody
+    reads, the one that keeps up best before all others."""
 
     def __init__(self, *arguments):
         command = [os.environ["ODRADEK_TEST_RDKAFKA_PERFORMANCE"], *map(str, arguments)]
+        self.said = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True)
+            command, stdin=subprocess.DEVNULL, stdout=self.said, stderr=subprocess.STDOUT)
 
     def output(self):
-        text, _ = self.process.communicate(timeout=SECONDS_MAX)
+        self.process.wait(timeout=SECONDS_MAX)
+        with self.said:
+            self.said.seek(0)
+            text = self.said.read()
         if self.process.returncode:
             raise AssertionError(f"rdkafka_performance ended with {self.process.returncode}\n"
                                  f"{text[-2000:]}")
@@ -115,7 +121,8 @@ class Program:
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.said.close()
 
 
 def native_produce(bootstrap, topic, records, record_bytes, producers, scratch):
