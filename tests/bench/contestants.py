@@ -1,16 +1,24 @@
-"""Who is measured: Odradek as it is, Apache Kafka as it is, and Kafka told to sync."""
+"""Who is measured: Odradek as it is, Apache Kafka as it is, and Kafka told to sync. On request also
+a server that does nothing, against which the clients show what they can do themselves."""
 
 import os
+import shutil
 import time
 
 from harness import wire
 from harness.broker import Broker, wait_for
 
+from .sink import Sink
+
 TITLES = {
     "odradek": "Odradek",
     "kafka": "Kafka 4.3",
     "syncing": "Kafka 4.3, flush.messages=1",
+    "sink": "a server that does nothing",
 }
+SINK = "sink"
+# Who takes part without being named.
+UNASKED = [key for key in TITLES if key != SINK]
 CREATE_TOPICS, DELETE_TOPICS, METADATA = (19, 2), (20, 1), (3, 1)
 NO_ERROR, UNKNOWN_TOPIC = 0, 3
 CONNECTIONS_MAX = "2000"
@@ -25,6 +33,8 @@ class Contestant:
         self.broker = self.made(folder)
 
     def made(self, folder):
+        if self.key == SINK:
+            return Sink(folder)
         properties = {}
         if self.key == "odradek":
             # Its bounds are for a home; all of the benchmark's clients have one address.
@@ -47,6 +57,16 @@ class Contestant:
 
     def stop(self):
         self.broker.kill()
+
+    def takes(self, load):
+        return self.key != SINK or load.suits_sink
+
+    def start_anew(self):
+        """Another process on an empty folder: cold, whatever went before."""
+        self.stop()
+        shutil.rmtree(self.folder)
+        self.broker = self.made(self.folder)
+        self.start()
 
     def create_topic(self, name, partitions):
         body = wire.struct.pack(">i", 1) + wire.string(name) + wire.struct.pack(

@@ -4,7 +4,7 @@ themselves. A floor is met or not; the table says which.
 
 from dataclasses import dataclass
 
-ODRADEK = "odradek"
+ODRADEK, SINK = "odradek", "sink"
 PEAK_MIB_MAX, CPU_MS_A_MB_MAX, WRITTEN_MAX, WRITTEN_LARGE_MAX = 96, 4, 2.1, 1.2
 
 
@@ -98,4 +98,20 @@ def judge(name, medians, run):
     if ODRADEK not in medians:
         return []
     verdicts = [floor.judge(medians, run) for floor in of_load(name)]
+    return [verdict for verdict in verdicts if verdict]
+
+
+def judge_first_runs(name, warming, run):
+    """The same of cold servers: {contestant: [figures of each unmeasured run]}."""
+    return judge(name, {key: measured[0] for key, measured in warming.items()}, run)
+
+
+def judge_sink(name, medians, run):
+    """The same of a server that does nothing, instead of Odradek: what is to be had of the clients
+    on this machine. Only where a floor compares; its memory and the like are nobody's measure."""
+    if SINK not in medians:
+        return []
+    instead = {**medians, ODRADEK: medians[SINK]}
+    verdicts = [floor.judge(instead, run) for floor in of_load(name)
+                if not isinstance(floor, AtMost)]
     return [verdict for verdict in verdicts if verdict]

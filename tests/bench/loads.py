@@ -25,6 +25,11 @@ STARTS = 3
 
 class Load:
     needs_librdkafka = False
+    # The figure by which a server that is warm is told from one that gets warm; None where there is
+    # nothing to warm up.
+    cost = "server CPU ms/MB"
+    # Whether a server that keeps nothing can serve it.
+    suits_sink = False
     # A load with a rate or with a thing to count is not made smaller below this.
     records_min = 200
 
@@ -59,6 +64,7 @@ class Produce(Load):
     producers: int = 1
     rate: int = -1
     batch_bytes: int = 0
+    suits_sink = True
 
     @property
     def needs_librdkafka(self):
@@ -123,6 +129,7 @@ class FromTail(Load):
     partitions: int
     consumers: int
     needs_librdkafka = True
+    suits_sink = True
 
     @property
     def what(self):
@@ -150,6 +157,7 @@ class Tail(Load):
     partitions: int
     consumers: int
     needs_librdkafka = True
+    suits_sink = True
 
     @property
     def what(self):
@@ -181,6 +189,7 @@ class EndToEnd(Load):
 
     records: int
     record_bytes: int
+    cost = "server CPU ms/record"
 
     @property
     def what(self):
@@ -204,6 +213,7 @@ class Connections(Load):
     """Connections that said who they are and then nothing."""
 
     records: int
+    cost = None
 
     @property
     def what(self):
@@ -232,6 +242,7 @@ class Start(Load):
 
     records: int = STARTS
     records_min = 1
+    cost = None
 
     @property
     def what(self):

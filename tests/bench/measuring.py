@@ -1,6 +1,8 @@
-"""What a load costs the server: processor time, peak memory, bytes written and read."""
+"""What a load costs the server: processor time, peak memory, bytes written and read. And what it
+costs the clients, which on one machine have the same processors."""
 
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -18,15 +20,21 @@ class Meter:
         self.pid = contestant.broker.process.pid
         forget_peak(self.pid)
         self.cpu = contestant.broker.cpu_seconds()
+        self.clients_cpu = ended_children_seconds()
+        self.machine = machine_ticks()
         self.io = io_bytes(self.pid)
 
     def figures(self, value_bytes):
-        """After the server has settled what it took; for so many bytes of records' values."""
+        """After the server has settled what it took; for so many bytes of records' values. How busy
+        the machine was is seen before that, when the clients have just ended."""
+        busy, ticks = (now - then for now, then in zip(machine_ticks(), self.machine))
         self.contestant.settle()
         io, megabytes = io_bytes(self.pid), value_bytes / 1e6
         found = {
             "server CPU ms/MB": 1000 * (self.contestant.broker.cpu_seconds() - self.cpu)
             / megabytes,
+            "clients CPU ms/MB": 1000 * (ended_children_seconds() - self.clients_cpu) / megabytes,
+            "processors busy %": 100 * busy / max(ticks, 1),
             "peak memory MiB": peak_bytes(self.pid) / MIB,
             "written x": (io["write_bytes"] - self.io["write_bytes"]) / value_bytes,
         }
@@ -34,6 +42,20 @@ class Meter:
         if read > value_bytes / 10:
             found["read from the disk x"] = read / value_bytes
         return found
+
+
+def ended_children_seconds():
+    """Processor time of all that ended, from its start: of the clients, since the servers go on."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def machine_ticks():
+    """Of all processors together, whoever used them: those that were busy, and all that passed."""
+    with open("/proc/stat") as lines:
+        user, nice, system, idle, waiting, *interrupts = map(int, lines.readline().split()[1:9])
+    busy = user + nice + system + sum(interrupts)
+    return busy, busy + idle + waiting
 
 
 def forget_peak(pid):

@@ -6,6 +6,7 @@ import statistics
 from . import floors
 from .contestants import TITLES
 from .loads import LOADS
+from .race import SAVED_SHARE, WARM_UPS_MAX
 
 # The worst of all rounds, not the one in the middle.
 WORST = {"peak memory MiB"}
@@ -30,6 +31,7 @@ def markdown(results):
     text += [f"\n**Failed**: {one.splitlines()[0]}" for one in results["failures"]]
     for name, rounds in results["loads"].items():
         text += ["", f"## {name}", "", f"{LOADS[name].what}.", "", *of_load(medians(rounds))]
+        text += warming_up(LOADS[name].cost, results["warming"].get(name, {}))
     return "\n".join(text) + "\n"
 
 
@@ -42,8 +44,16 @@ def introduction(run):
         "of values, latencies are the clients' own, `written x` is bytes written to the disk for a "
         "byte of value. Odradek and Kafka with flush.messages=1 answer when a record is on the "
         "disk, Kafka by itself when it is in the page cache. Odradek's bounds of connections "
-        "(1,000, of one address 500) are raised to 2,000.",
+        "(1,000, of one address 500) are raised to 2,000. The clients' processor time has in it "
+        "that of their own start.",
     ]
+    if run["warm"]:
+        lines += [
+            "", "**Warm servers**: each load began with servers that were started anew on an empty "
+            "folder. Each was given the load, as large as when measured, until two runs in a row "
+            f"had not cost it {SAVED_SHARE:.0%} less processor time than the cheapest before them, "
+            f"{WARM_UPS_MAX} times at most; then they were measured in turn. `cold` is the first "
+            "of those runs. `connections` and `start` have none."]
     if run["scale"] != 1:
         lines += ["", f"The loads had {run['scale']:g} times their records."]
     if run["another folder"]:
@@ -54,13 +64,35 @@ def introduction(run):
 
 
 def summary(results):
-    """One line a floor."""
-    lines = ["| load | figure | floor | measured | |", "| --- | --- | --- | ---: | --- |"]
+    """One line a floor, with what cold servers and a server that does nothing had in its place."""
+    rows = judged(results)
+    if not rows:
+        return ["No floor is set for these loads and contestants."]
+    more = [name for name in ("cold", "sink") if any(name in row for row in rows)]
+    heads = {"cold": "cold", "sink": f"{TITLES['sink']}, instead"}
+    lines = ["| load | figure | floor | measured | |" + "".join(f" {heads[one]} |" for one in more),
+             "| --- | --- | --- | ---: | --- |" + " ---: |" * len(more)]
+    for row in rows:
+        met = "met" if row["met"] else "**not met**"
+        cells = [row["load"], row["figure"], row["floor"], row["measured"], met]
+        lines.append("| " + " | ".join(cells + [row.get(one, "") for one in more]) + " |")
+    return lines
+
+
+def judged(results):
+    """Each floor of each load with its verdict: [{load, figure, floor, measured, met}], and beside
+    it `cold` and `sink` where those were measured."""
+    rows = []
     for name, rounds in results["loads"].items():
-        for one in floors.judge(name, medians(rounds), results["run"]):
-            met = "met" if one.met else "**not met**"
-            lines.append(f"| {name} | {one.figure} | {one.floor} | {one.measured} | {met} |")
-    return lines if len(lines) > 2 else ["No floor is set for these loads and contestants."]
+        found, run = medians(rounds), results["run"]
+        beside = {"cold": floors.judge_first_runs(name, results["warming"].get(name, {}), run),
+                  "sink": floors.judge_sink(name, found, run)}
+        for one in floors.judge(name, found, run):
+            same = {part: other.measured for part, verdicts in beside.items()
+                    for other in verdicts
+                    if (other.figure, other.floor) == (one.figure, one.floor)}
+            rows.append({"load": name, **vars(one), **same})
+    return rows
 
 
 def of_load(found):
@@ -79,6 +111,17 @@ def of_load(found):
     return lines
 
 
+def warming_up(cost, runs):
+    """The unmeasured runs of each contestant, in their order: rates, and what warm is told by."""
+    lines = []
+    for figure in ("records/s", cost):
+        each = [f"{TITLES[key]} " + ", ".join(number(one[figure]) for one in measured)
+                for key, measured in runs.items() if figure in measured[0]]
+        if each:
+            lines += ["", f"While it got warm, {figure}: {'; '.join(each)}."]
+    return lines
+
+
 def number(value):
     if value is None:
         return ""
@@ -88,9 +131,4 @@ def number(value):
 
 
 def as_json(results):
-    verdicts = [
-        {"load": name, **vars(one)}
-        for name, rounds in results["loads"].items()
-        for one in floors.judge(name, medians(rounds), results["run"])
-    ]
-    return json.dumps({**results, "floors": verdicts}, indent=1) + "\n"
+    return json.dumps({**results, "floors": judged(results)}, indent=1) + "\n"

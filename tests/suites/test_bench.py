@@ -1,6 +1,8 @@
 """The benchmarks, with tiny numbers: that they run, measure, judge and tidy up. No figure of theirs
 is asserted that depends on the machine."""
 
+import argparse
+import itertools
 import json
 import os
 import signal
@@ -10,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import clients, floors, measuring, table
-from bench.contestants import io_bytes
+from bench import clients, floors, measuring, race, table
+from bench.contestants import Contestant, io_bytes
 from bench.loads import Topic
+from harness import wire
 from harness.broker import wait_for
 
 pytestmark = pytest.mark.odradek_only
@@ -163,6 +166,18 @@ def test_what_librdkafkas_program_says_is_read():
     assert clients.natively_consumed([text, text])["records/s"] == 4000
 
 
+def test_a_program_that_says_much_goes_on_before_anybody_listens(monkeypatch, tmp_path):
+    monkeypatch.setenv("ODRADEK_TEST_RDKAFKA_PERFORMANCE", sys.executable)
+    line, done = "% Consumer reached end of a partition", tmp_path / "done"
+    program = clients.Program(
+        "-c", f"print('{line}\\n' * 10_000, flush=True); open('{done}', 'w')")
+    try:
+        wait_for("the program to come to its end", done.exists, 20)
+        assert program.output().count(line) == 10_000
+    finally:
+        program.kill()
+
+
 def test_a_percentile_is_a_value_that_was_seen():
     values = list(range(1, 101))
     assert [measuring.percentile(values, share) for share in (50, 99, 99.9)] == [50, 99, 100]
@@ -199,6 +214,146 @@ def test_the_table_has_the_middle_of_the_rounds_and_the_worst_memory():
     assert "| records/s | 200 | 100 | 2.00x |" in lines, lines
 
 
+# Warm servers.
+
+@pytest.mark.parametrize("costs, warm", [
+    ([], False),
+    ([10.0, 10.0], False),
+    ([10.0, 9.6, 9.6], True),
+    ([10.0, 9.6, 9.5], False),  # 5 % saved
+    ([10.0, 12.0, 11.0], True),
+    ([10.0, 9.0, 10.0], False),  # one of the two saved something
+    ([10.0, 5.0, 5.0], False),
+    ([10.0, 5.0, 6.0, 5.0], True),
+    # Kafka, as it was seen: by its third run alone it would have been taken for warm.
+    ([8.03, 3.86, 4.18], False),
+    ([8.03, 3.86, 4.18, 3.10, 3.32], False),
+    ([8.03, 3.86, 4.18, 3.10, 3.32, 3.52], True),
+])
+def test_a_server_is_warm_when_two_runs_in_a_row_cost_it_no_less(costs, warm):
+    assert race.is_warm(costs) is warm
+
+
+class Falling:
+    """A load that costs each contestant this much, one run after the other; the last for good."""
+
+    what, cost, suits_sink = "a load", "server CPU ms/MB", True
+
+    def __init__(self, **costs):
+        self.costs = {key: itertools.chain(these, itertools.repeat(these[-1]))
+                      for key, these in costs.items()}
+
+    def run(self, contestant, scale, scratch):
+        contestant.said.append("run")
+        cost = next(self.costs[contestant.key])
+        if not cost:
+            raise AssertionError("the load broke")
+        return {"records/s": 1000 / cost, self.cost: cost}
+
+
+class Noted:
+    """A contestant of which only what happens to it is of interest."""
+
+    def __init__(self, key, folder):
+        self.key, self.said = key, []
+        FIELD.append(self)
+
+    def takes(self, load):
+        return self.key != "sink" or load.suits_sink
+
+    def start(self):
+        self.said.append("start")
+
+    def start_anew(self):
+        self.said.append("start anew")
+
+    def stop(self):
+        pass
+
+
+FIELD = []
+
+
+def raced(monkeypatch, tmp_path, loads, **more):
+    """The results of a race of such contestants, and {contestant: what happened to it}."""
+    FIELD.clear()
+    monkeypatch.setattr(race, "Contestant", Noted)
+    monkeypatch.setattr(race, "LOADS", loads)
+    monkeypatch.setattr(table, "LOADS", loads)
+    options = argparse.Namespace(**{
+        "only": ["odradek", "kafka"], "loads": list(loads), "rounds": 2, "scale": 1, "warm": True,
+        "data_dir": tmp_path, "note": "", **more})
+    results = race.run(options, keep=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+    return results, {one.key: one.said for one in FIELD}
+
+
+def costs(part):
+    return {key: [one[Falling.cost] for one in runs] for key, runs in part.items()}
+
+
+def test_each_contestant_gets_warm_in_a_new_process_before_it_is_measured(monkeypatch, tmp_path):
+    load = Falling(odradek=[2, 2, 2, 3, 4], kafka=[20, 10, 5, 5, 5, 6, 7])
+    results, said = raced(monkeypatch, tmp_path, {"one": load})
+    assert costs(results["warming"]["one"]) == {"odradek": [2, 2, 2], "kafka": [20, 10, 5, 5, 5]}
+    assert costs(results["loads"]["one"]) == {"odradek": [3, 4], "kafka": [6, 7]}
+    assert said == {"odradek": ["start anew"] + 5 * ["run"], "kafka": ["start anew"] + 7 * ["run"]}
+    text = table.markdown(results)
+    assert "**Warm servers**" in text and "Kafka 4.3 20.0, 10.0, 5.00, 5.00, 5.00." in text, text
+
+
+def test_a_server_that_never_gets_warm_is_measured_after_eight_runs(monkeypatch, tmp_path):
+    halved = [2 ** -number for number in range(10)]
+    load = Falling(odradek=[1], kafka=halved)
+    results, _ = raced(monkeypatch, tmp_path, {"one": load})
+    assert costs(results["warming"]["one"])["kafka"] == halved[:8]
+    assert costs(results["loads"]["one"])["kafka"] == halved[8:]
+
+
+def test_each_load_begins_cold_and_has_its_rounds_at_once(monkeypatch, tmp_path):
+    loads = {"one": Falling(odradek=[1]), "two": Falling(odradek=[1])}
+    _, said = raced(monkeypatch, tmp_path, loads, only=["odradek"])
+    assert said == {"odradek": 2 * (["start anew"] + 5 * ["run"])}
+
+
+def test_a_load_that_breaks_while_it_warms_up_is_told_and_the_others_go_on(monkeypatch, tmp_path):
+    load = Falling(odradek=[1], kafka=[0, 2])
+    results, _ = raced(monkeypatch, tmp_path, {"one": load}, rounds=1)
+    assert results["failures"] == ["one: kafka: AssertionError: the load broke"]
+    assert costs(results["loads"]["one"]) == {"odradek": [1], "kafka": [2]}
+
+
+def test_without_warming_up_every_run_is_measured(monkeypatch, tmp_path):
+    load = Falling(odradek=[1, 2], kafka=[3, 4])
+    results, said = raced(monkeypatch, tmp_path, {"one": load}, warm=False)
+    assert costs(results["loads"]["one"]) == {"odradek": [1, 2], "kafka": [3, 4]}
+    assert said["kafka"] == ["start", "run", "run"] and results["warming"] == {}
+    text = table.markdown(results)
+    assert "Warm servers" not in text and "While it got warm" not in text, text
+
+
+def test_a_floor_has_beside_it_what_cold_servers_and_one_that_does_nothing_had():
+    def figures(rate):
+        return {"records/s": rate, "peak memory MiB": 60, "server CPU ms/MB": 1, "written x": 2}
+    results = {
+        "run": FLUSH,
+        "loads": {"produce-1k-12": {"odradek": [figures(105.0)], "kafka": [figures(100.0)],
+                                    "sink": [figures(110.0)]}},
+        "warming": {"produce-1k-12": {"odradek": [figures(100.0), figures(105.0)],
+                                      "kafka": [figures(50.0), figures(100.0)]}},
+    }
+    rows = {row["figure"]: row for row in table.judged(results)}
+    assert rows["records/s"] == {
+        "load": "produce-1k-12", "figure": "records/s", "floor": "at least 1.2x Kafka's",
+        "measured": "1.05x", "met": False, "cold": "2.00x", "sink": "1.10x"}
+    # Nobody asks what a server that does nothing writes.
+    assert "sink" not in rows["written x"] and rows["written x"]["cold"] == "2.0"
+    lines = table.summary(results)
+    assert lines[0].endswith("| measured | | cold | a server that does nothing, instead |")
+    assert ("| produce-1k-12 | records/s | at least 1.2x Kafka's | 1.05x | **not met** | 2.00x "
+            "| 1.10x |") in lines, lines
+
+
 class Gone:
     """A contestant that was there when the load began."""
 
@@ -215,3 +370,61 @@ def test_whoever_is_told_to_end_ends_though_the_servers_are_gone_already(ended):
         raise ended
     with pytest.raises(ConnectionRefusedError), Topic(Gone(), 1):
         raise AssertionError("the load broke")
+
+
+# The server that does nothing.
+
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory):
+    server = Contestant("sink", tmp_path_factory.mktemp("sink"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_the_sink_counts_acknowledges_and_gives_back_as_many_records(sink):
+    sink.create_topic("counted", 2)
+    small, large = (wire.batch([b"v"] * count, 1) for count in (3, 5))
+    with wire.Connection(sink.bootstrap) as connection:
+        assert [connection.produce("counted", 1, one) for one in (small, large, small)] == [
+            (0, 0), (0, 3), (0, 8)]
+        assert connection.produce("counted", 0, large) == (0, 0)
+        assert connection.produce("counted", 2, large)[0] == 3  # there is no such partition
+        assert connection.init_producer_id()[0] >= 0
+        error, end, stored = connection.fetch("counted", 1, 2)
+        # 11 records in all, so from 2 on the larger batch twice: 2 to 6 and 7 to 11.
+        assert (error, end) == (0, 11)
+        assert [wire.struct.unpack_from(">q", one)[0] for one in wire.batches(stored)] == [2, 7]
+        assert {one[8:] for one in wire.batches(stored)} == {large[8:]}
+        # As much as fits, and one at least.
+        assert connection.fetch("counted", 1, 2, bytes_max=1)[2] == stored[:len(large)]
+        assert connection.fetch("counted", 1, 11, wait_ms=1) == (0, 11, b"")
+    sink.delete_topic("counted")
+    with wire.Connection(sink.bootstrap) as connection:
+        assert connection.produce("counted", 1, large)[0] == 3
+
+
+def test_a_reader_at_the_sinks_end_is_answered_when_there_is_more(sink):
+    sink.create_topic("awaited", 1)
+    batch = wire.batch([b"v"], 1)
+    with wire.Connection(sink.bootstrap) as reader, wire.Connection(sink.bootstrap) as writer:
+        body = wire.struct.pack(">iiiib", -1, 60_000, 1, 1 << 20, 0) + wire.struct.pack(">i", 1)
+        body += wire.string("awaited") + wire.struct.pack(">iiqi", 1, 0, 0, 1 << 20)
+        reader.send(wire.FETCH, body)
+        assert writer.produce("awaited", 0, batch) == (0, 0)
+        _, reply = reader.receive()  # long before its minute is over
+        assert reply.take(len(reply.data))[-len(batch):] == batch
+
+
+@pytest.mark.needs("kafka-4.3.0")
+def test_kafkas_perf_tool_is_content_with_the_sink(sink):
+    sink.create_topic("perf", 12)
+    meter = measuring.Meter(sink)
+    found = clients.java_produce(sink.bootstrap, "perf", 2_000, 1024)
+    assert found["records/s"] > 0
+    cost = meter.figures(2_000 * 1024)
+    assert cost["clients CPU ms/MB"] > cost["server CPU ms/MB"]
+    assert 0 < cost["processors busy %"] <= 100
+    with wire.Connection(sink.bootstrap) as connection:
+        ends = [connection.fetch("perf", partition, 0)[1] for partition in range(12)]
+    assert sum(ends) == 2_000
