@@ -1,23 +1,19 @@
 //! The commit step: everything that queued up while the last group was being written becomes the
-//! next one (`queue` says what goes first); one write, one sync, then the high watermarks move and
-//! the waiters are answered, in the group's order.
+//! next one (`queue` says what goes first), with one write to the journal; `flight` does the rest:
+//! one sync, then the high watermarks move and the waiters are answered, in the group's order.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::core::{Core, Progress, Step};
-use crate::flushes::Flushes;
-use crate::group::{self, Group, GroupBuffer, GroupEntry, Seal};
+use crate::flight::{Answer, Flight};
+use crate::group::{self, GroupBuffer, Seal};
 use crate::journal::{self, Journal};
-use crate::partition::{Partition, TailEntry};
+use crate::partition::Partition;
 use crate::queue::{GROUP_BYTES_MAX, take_group, unit_bytes};
-use crate::types::{
-    Append, CommitError, Done, Durability, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS, Unit,
-};
-use crate::wire;
+use crate::types::{Append, CommitError, Durability, Unit};
 
 /// Units that only keep others going, such as the groups' offsets, leave this share of the reserve.
 /// What makes room (the broker's own state) may use all of it, so that a full disk can be emptied:
@@ -28,26 +24,17 @@ pub(crate) struct Committer {
     journal: Journal,
     /// Taken from the queue and not yet written, because another step has to go on first.
     pending: Option<Pending>,
-    /// Groups in memory for readers, oldest first.
-    ring: VecDeque<Arc<Group>>,
     last_sync: Instant,
-    flushes: Flushes,
 }
 
 struct Pending {
     buffer: GroupBuffer,
-    dones: Vec<Done>,
+    answers: Vec<Answer>,
 }
 
 impl Committer {
     pub fn new(journal: Journal) -> Self {
-        Committer {
-            journal,
-            pending: None,
-            ring: VecDeque::new(),
-            last_sync: Instant::now(),
-            flushes: Flushes::default(),
-        }
+        Committer { journal, pending: None, last_sync: Instant::now() }
     }
 
     pub fn journal(&mut self) -> &mut Journal {
@@ -64,83 +51,91 @@ struct Room {
 }
 
 impl Core {
+    /// One group, from the queue to its answers.
     pub fn commit_step(&self) -> Step {
+        match self.take_off() {
+            Ok(flight) => {
+                self.land(flight);
+                Step::Worked
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Writes the next group, or says why there is none to write now.
+    pub fn take_off(&self) -> Result<Flight, Step> {
         let mut committer = self.committer.lock().expect("no holder of the committer panics");
         if let Some(reason) = self.failed() {
             self.refuse_all(&mut committer, &CommitError::Failed(reason));
-            return Step::Idle;
+            return Err(Step::Idle);
         }
         self.sync_if_due(&mut committer);
         if committer.pending.is_none() {
             // With room for the next group, so that it is within the bound, too.
-            let unsettled = Progress::at(&self.progress.unsettled_bytes);
+            let unsettled = self.unsettled_bytes();
             let ahead = unsettled + self.group_bytes_max() as u64;
             if ahead > self.options.unsettled_bytes_max as u64
                 && !self.progress.settle_stuck.load(Ordering::Acquire)
             {
                 // Under `Interval` nothing settles before its sync.
-                self.sync_now(&mut committer);
-                return Step::Waiting;
+                self.sync_answered(&mut committer);
+                return Err(Step::Waiting);
             }
             committer.pending = self.fill_group();
         }
-        let Some(pending) = committer.pending.take() else { return Step::Idle };
+        let Some(pending) = committer.pending.take() else { return Err(Step::Idle) };
         if pending.buffer.entries.is_empty() {
             // All refused, or without appends: nothing to make durable.
-            pending.dones.into_iter().for_each(|done| done(Ok(())));
-            return Step::Worked;
+            return Ok(self.flights.take_off(None, pending.answers, None, Instant::now()));
         }
         match self.make_room(&mut committer, pending.buffer.byte_count()) {
-            Ok(true) => {}
+            Ok(true) => Ok(self.write_group(&mut committer, pending)),
             // The other journal file is not free before segments can be written.
             Ok(false) if self.progress.settle_stuck.load(Ordering::Acquire) => {
-                self.refuse_pending(pending);
-                return Step::Worked;
+                Ok(self.refuse_pending(pending))
             }
             Ok(false) => {
                 committer.pending = Some(pending);
-                return Step::Waiting;
+                Err(Step::Waiting)
             }
             Err(error) => {
                 committer.pending = Some(pending);
                 self.fail("taking a journal file into use", &error);
-                return Step::Worked;
+                Err(Step::Worked)
             }
         }
-        self.write_group(&mut committer, pending);
-        Step::Worked
     }
 
-    /// The group that the queue's units make; refused ones are answered here.
+    /// Of groups that were written, and that segments do not hold yet.
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.flights.bytes() + Progress::at(&self.progress.unsettled_bytes)
+    }
+
+    /// The group that the queue's units make, and the answers of those that are refused.
     fn fill_group(&self) -> Option<Pending> {
         let units = self.take_units()?;
         let bytes: usize = units.iter().map(unit_bytes).sum();
         let mut buffer = GroupBuffer::with_capacity(bytes);
-        let mut dones = Vec::with_capacity(units.len());
+        let mut answers = Vec::with_capacity(units.len());
         let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
         // On a disk without room the journal, whose room is reserved, takes what makes room; not
         // without end, as it cannot be settled before there is some.
-        let unsettled = Progress::at(&self.progress.unsettled_bytes);
+        let unsettled = self.unsettled_bytes();
         let room = Room {
             free_bytes: if stuck { 0 } else { self.disk.free_bytes().unwrap_or(u64::MAX) },
             takes_urgent: unsettled < 2 * self.options.unsettled_bytes_max as u64,
         };
-        let mut refused_for_space = false;
         for unit in units {
-            match self.push_unit(&mut buffer, &unit, room) {
-                Ok(()) => dones.push(unit.done),
-                Err(error) => {
-                    refused_for_space |= error == CommitError::Full;
-                    (unit.done)(Err(error));
-                }
-            }
+            let answer = self.push_unit(&mut buffer, &unit, room);
+            answers.push((unit.done, answer));
         }
+        let refused_for_space = answers.iter().any(|(_, answer)| *answer == Err(CommitError::Full));
         let mut stats = self.stats();
         stats.disk_free_bytes = room.free_bytes;
         stats.full = refused_for_space || room.free_bytes < self.options.disk_reserve_bytes;
-        stats.units += dones.len() as u64;
+        stats.units += answers.iter().filter(|(_, answer)| answer.is_ok()).count() as u64;
         drop(stats);
-        Some(Pending { buffer, dones })
+        Some(Pending { buffer, answers })
     }
 
     fn take_units(&self) -> Option<Vec<Unit>> {
@@ -245,17 +240,17 @@ impl Core {
         let checkpointed = Progress::at(&self.progress.checkpointed);
         if committer.journal.next_file_needs() > checkpointed {
             self.progress.checkpoint_wanted.store(true, Ordering::Release);
-            self.sync_now(committer);
+            self.sync_answered(committer);
             self.progress.notify();
             return Ok(false);
         }
         let written = Progress::at(&self.progress.written);
         committer.journal.switch(written + 1, checkpointed)?;
-        self.mark_synced();
+        self.mark_synced(written);
         Ok(true)
     }
 
-    fn write_group(&self, committer: &mut Committer, mut pending: Pending) {
+    fn write_group(&self, committer: &mut Committer, mut pending: Pending) -> Flight {
         let sequence = Progress::at(&self.progress.written) + 1;
         pending.buffer.seal(Seal {
             salt: committer.journal.salt(),
@@ -264,113 +259,52 @@ impl Core {
             checkpointed_sequence: Progress::at(&self.progress.checkpointed),
         });
         let started = Instant::now();
-        let mut result = committer.journal.write(sequence, pending.buffer.bytes());
-        let written = result.is_ok();
-        if written && self.options.durability == Durability::Sync {
-            let begun = Instant::now();
-            result = committer.journal.sync();
-            committer.flushes.add(begun.elapsed());
-            let is_slow = committer.flushes.are_slow();
-            self.progress.flush_is_slow.store(is_slow, Ordering::Release);
-        }
-        match result {
+        match committer.journal.write(sequence, pending.buffer.bytes()) {
             Ok(()) => {}
-            Err(error) if !written && error.kind() == io::ErrorKind::StorageFull => {
-                // Nothing of it counts: the next group is written over it.
-                self.refuse_pending(pending);
-                return;
+            // Nothing of it counts: the next group is written over it.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                return self.refuse_pending(pending);
             }
             Err(error) => {
                 self.fail("writing the journal", &error);
                 let reason = self.failed().unwrap_or_default();
-                for done in pending.dones {
-                    done(Err(CommitError::Failed(reason.clone())));
-                }
-                return;
+                let failed = |(done, _)| (done, Err(CommitError::Failed(reason.clone())));
+                let answers = pending.answers.into_iter().map(failed).collect();
+                return self.flights.take_off(None, answers, None, started);
             }
         }
         self.progress.written.store(sequence, Ordering::Release);
-        if self.options.durability == Durability::Sync {
-            self.mark_synced();
-        }
-        let Pending { buffer, dones } = pending;
-        let group = Arc::new(buffer.into_group(sequence, &self.group_memory));
-        self.count_group(&group, started.elapsed());
-        self.publish(committer, group);
-        dones.into_iter().for_each(|done| done(Ok(())));
+        let file = match self.options.durability {
+            Durability::Sync => Some(committer.journal.handle(self.flights.handle())),
+            Durability::Interval(_) => None,
+        };
+        let Pending { buffer, answers } = pending;
+        let group = buffer.into_group(sequence, &self.group_memory);
+        self.flights.take_off(Some(group), answers, file, started)
     }
 
-    /// Moves the high watermarks and what is decided below them (a marker ends its transaction at
-    /// the very moment it can be seen); the group goes to the settle step and stays for readers.
-    fn publish(&self, committer: &mut Committer, group: Arc<Group>) {
-        for entry in &group.entries {
-            let mut shared = entry.partition.shared();
-            shared.unsettled_bytes += (entry.end - entry.start) as u64;
-            shared.max_timestamp_ms = shared.max_timestamp_ms.max(entry.max_timestamp_ms);
-            assert!(
-                shared.high_watermark <= entry.base_offset,
-                "invariant 3: a high watermark never goes back"
-            );
-            if entry.transactional {
-                let run = group.bytes.slice(entry.start..entry.end);
-                for (header, batch) in wire::batches(&run) {
-                    let aborted = shared.open_transactions.apply(&header, &batch);
-                    shared.unsettled_aborted.extend(aborted);
-                }
-            }
-            shared.high_watermark = entry.last_offset + 1;
-            shared.tail.push_back(tail_entry(&group, entry));
-        }
-        let bytes = group.bytes.len() as u64;
-        let before = self.progress.unsettled_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.unsettled.lock().expect("no holder of the groups panics").push_back(group.clone());
-        let threshold = settle_threshold(self.options.unsettled_bytes_max);
-        if before == 0 || (before < threshold && before + bytes >= threshold) {
-            self.progress.notify();
-        }
-        self.group_memory.keep(&group);
-        committer.ring.push_back(group);
-        self.evict(committer);
-    }
-
-    /// Oldest out, but never what segments do not hold yet. What slow readers still have of those
-    /// that went counts, so that others go in its place: with what is unsettled on top, the bounds
-    /// of both are never passed.
-    fn evict(&self, committer: &mut Committer) {
-        let settled = Progress::at(&self.progress.settled);
-        while self.group_memory.all() > self.options.tail_cache_bytes_max {
-            let Some(oldest) = committer.ring.front() else { break };
-            if oldest.sequence > settled {
-                break;
-            }
-            let Some(oldest) = committer.ring.pop_front() else { break };
-            self.group_memory.let_go(&oldest);
-            for entry in &oldest.entries {
-                entry.partition.shared().evict(oldest.sequence);
-            }
-        }
-    }
-
-    fn mark_synced(&self) {
-        let written = Progress::at(&self.progress.written);
-        self.progress.synced.store(written, Ordering::Release);
+    /// Groups are durable up to this one.
+    pub fn mark_synced(&self, sequence: u64) {
+        self.progress.synced.fetch_max(sequence, Ordering::AcqRel);
         self.progress.check();
     }
 
     fn sync_if_due(&self, committer: &mut Committer) {
         if self.flush_interval().is_some_and(|interval| committer.last_sync.elapsed() >= interval) {
-            self.sync_now(committer);
+            self.sync_answered(committer);
         }
     }
 
     /// Under `Interval`: what was answered already becomes durable.
-    pub fn sync_now(&self, committer: &mut Committer) {
-        if Progress::at(&self.progress.synced) == Progress::at(&self.progress.written) {
+    fn sync_answered(&self, committer: &mut Committer) {
+        let written = Progress::at(&self.progress.written);
+        let is_synced = Progress::at(&self.progress.synced) == written;
+        if is_synced || self.options.durability == Durability::Sync {
             return;
         }
         match committer.journal.sync() {
             Ok(()) => {
-                self.mark_synced();
+                self.mark_synced(written);
                 committer.last_sync = Instant::now();
                 self.progress.notify();
             }
@@ -378,18 +312,20 @@ impl Core {
         }
     }
 
-    fn refuse_pending(&self, pending: Pending) {
+    fn refuse_pending(&self, pending: Pending) -> Flight {
         self.stats().full = true;
         for entry in pending.buffer.entries.iter().rev() {
             entry.partition.next_offset.store(entry.base_offset, Ordering::Release);
             entry.partition.refusing.store(true, Ordering::Release);
         }
-        pending.dones.into_iter().for_each(|done| done(Err(CommitError::Full)));
+        let full = |(done, _)| (done, Err(CommitError::Full));
+        let answers = pending.answers.into_iter().map(full).collect();
+        self.flights.take_off(None, answers, None, Instant::now())
     }
 
     fn refuse_all(&self, committer: &mut Committer, error: &CommitError) {
         if let Some(pending) = committer.pending.take() {
-            pending.dones.into_iter().for_each(|done| done(Err(error.clone())));
+            pending.answers.into_iter().for_each(|(done, _)| done(Err(error.clone())));
         }
         let units = std::mem::take(&mut self.queue().units);
         units.into_iter().for_each(|unit| (unit.done)(Err(error.clone())));
@@ -398,7 +334,7 @@ impl Core {
     /// Before a clean close: what `Interval` has answered becomes durable.
     pub fn finish_interval(&self) {
         let mut committer = self.committer.lock().expect("no holder of the committer panics");
-        self.sync_now(&mut committer);
+        self.sync_answered(&mut committer);
     }
 
     pub fn refuse_queued(&self, error: &CommitError) {
@@ -416,32 +352,6 @@ impl Core {
         };
         let reason = self.failed().unwrap_or_default();
         units.into_iter().for_each(|unit| (unit.done)(Err(CommitError::Failed(reason.clone()))));
-    }
-
-    fn count_group(&self, group: &Group, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let bytes = group.bytes.len() as u64;
-        let mut stats = self.stats();
-        stats.groups += 1;
-        stats.bytes += bytes;
-        stats.sync_seconds_sum += seconds;
-        stats.sync_seconds[SYNC_SECONDS_BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
-        stats.group_bytes[GROUP_BYTES_BUCKETS.partition_point(|bound| *bound < bytes)] += 1;
-    }
-}
-
-/// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
-pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
-    (unsettled_bytes_max as u64 / 8).min(1 << 20)
-}
-
-fn tail_entry(group: &Group, entry: &GroupEntry) -> TailEntry {
-    TailEntry {
-        sequence: group.sequence,
-        base_offset: entry.base_offset,
-        last_offset: entry.last_offset,
-        max_timestamp_ms: entry.max_timestamp_ms,
-        bytes: group.bytes.slice(entry.start..entry.end),
     }
 }
 

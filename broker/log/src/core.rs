@@ -15,6 +15,7 @@ use crate::commit::Committer;
 use crate::compact::Compactor;
 use crate::disk::Disk;
 use crate::feed::Feeder;
+use crate::flight::Flights;
 use crate::folders::Folders;
 use crate::group::{Group, GroupMemory};
 use crate::index::IndexEntry;
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub queue: Mutex<Queue>,
     pub queue_signal: Condvar,
     pub committer: Mutex<Committer>,
+    pub flights: Flights,
     pub settler: Mutex<Settler>,
     pub feeder: Mutex<Feeder>,
     pub compactor: Mutex<Compactor>,
@@ -163,6 +165,7 @@ impl Core {
             queue: Mutex::default(),
             queue_signal: Condvar::new(),
             committer: Mutex::new(committer),
+            flights: Flights::default(),
             settler: Mutex::default(),
             feeder: Mutex::new(feeder),
             compactor: Mutex::default(),

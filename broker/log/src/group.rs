@@ -33,7 +33,7 @@ pub(crate) const fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(8)
 }
 
-/// A durable group, held in memory until it is settled and for readers after that.
+/// A written group, held in memory until it is settled and for readers after that.
 pub(crate) struct Group {
     pub sequence: u64,
     pub bytes: Bytes,

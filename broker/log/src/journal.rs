@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
+use crate::flight::FLIGHTS_MAX;
 use crate::group;
 
 pub(crate) const HEADER_BYTES: u64 = 4096;
@@ -25,6 +26,8 @@ pub(crate) const FILE_NAMES: [&str; 2] = ["journal.0", "journal.1"];
 pub(crate) struct JournalFile {
     pub name: &'static str,
     pub file: Arc<dyn DiskFile>,
+    /// To sync it by: one for each group in flight.
+    handles: Vec<Arc<dyn DiskFile>>,
     pub header: Option<FileHeader>,
     /// Where the next group goes.
     pub position: u64,
@@ -84,7 +87,8 @@ impl Journal {
             let header = read_header(&file)?;
             let last_sequence = header.map_or(0, |header| header.first_sequence - 1);
             let name = FILE_NAMES[index];
-            Ok(JournalFile { name, file, header, position: HEADER_BYTES, last_sequence })
+            let handles = (0..FLIGHTS_MAX).map(|_| disk.create(name)).collect::<io::Result<_>>()?;
+            Ok(JournalFile { name, file, handles, header, position: HEADER_BYTES, last_sequence })
         };
         let files = [open(0)?, open(1)?];
         Ok(Journal { disk: disk.clone(), files, current: None, file_bytes })
@@ -167,6 +171,12 @@ impl Journal {
         file.position += group::aligned(bytes.len() as u64);
         file.last_sequence = sequence;
         Ok(())
+    }
+
+    /// To sync the file in use by, also when another one is in use by then.
+    pub fn handle(&self, index: usize) -> Arc<dyn DiskFile> {
+        let current = self.current.expect("switch comes before the first group");
+        self.files[current].handles[index].clone()
     }
 
     pub fn sync(&self) -> io::Result<()> {

@@ -1,10 +1,10 @@
 //! The log: what is acknowledged survives a power cut.
 //!
 //! A *unit* (appends to any partitions) joins the *group* that is being filled; one commit thread
-//! writes and syncs a group to the *journal* and answers; a settle thread takes groups to
-//! *segments*, a *checkpoint* syncs those and frees the journal; a feed thread keeps the *view*
-//! (sled) up with what is synced. No network, no async runtime; `odradek-protocol` defines the
-//! batches.
+//! writes a group to the *journal*, syncs it and answers; where a flush takes long it leaves the
+//! sync to others and goes on with the next group. A settle thread takes groups to *segments*, a
+//! *checkpoint* syncs those and frees the journal; a feed thread keeps the *view* (sled) up with
+//! what is synced. No network, no async runtime; `odradek-protocol` defines the batches.
 //!
 //! ```text
 //!            commit            settle              checkpoint            feed
@@ -19,7 +19,8 @@
 //!    segment holds beyond the last checkpoint can be cut and written again from the journal.
 //! 3. checkpointed ≤ settled ≤ synced ≤ written, as group sequences; a partition's high watermark
 //!    moves only forward, and under `Durability::Sync` only after the sync of the group that moves
-//!    it. What open finds valid but unproven is synced before it is shown.
+//!    it, and of all groups before it. What open finds valid but unproven is synced before it is
+//!    shown.
 //! 4. A journal file is used again only when a checkpoint covers all its groups; the file that is
 //!    left is synced, and the new header is durable, before the first group of the new use.
 //! 5. After a failed write or sync of journal or segment nothing more is written: every queued unit
@@ -33,8 +34,9 @@
 //!    never set aside. See `store`.)
 //! 8. One batch of the view has at most 100 keys.
 //! 9. What segments do not hold yet is in memory: a reader never misses between tail and segments.
-//! 10. Bounds: group 4 MiB; tail, unsettled bytes, indexes and partitions written to before a sync
-//!     by the options; read handles 64, one read 8 MiB; 65,536 aborted transactions a segment.
+//! 10. Bounds: group 4 MiB, 4 of them in flight; tail, unsettled bytes (those in flight, too),
+//!     indexes and partitions written to before a sync by the options; read handles 64, one read
+//!     8 MiB; 65,536 aborted transactions a segment.
 //! 11. The last stable offset moves with the high watermark, under the same lock: whoever sees a
 //!     marker sees its transaction ended. What is aborted is known to `aborted` by then.
 //!
@@ -49,6 +51,7 @@ mod compact;
 mod core;
 mod disk;
 mod feed;
+mod flight;
 mod flushes;
 mod folders;
 #[doc(hidden)]

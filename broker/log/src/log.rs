@@ -10,14 +10,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::commit::{Committer, settle_threshold};
+use crate::commit::Committer;
 use crate::core::{Core, Progress, Step, whole_ms};
 use crate::disk::Disk;
 use crate::feed::Feeder;
+use crate::flight::FLIGHTS_MAX;
 use crate::folders::Folders;
 use crate::journal::{self, Journal};
 use crate::recover;
-use crate::settle::CHECKPOINT_BYTES;
+use crate::settle::{CHECKPOINT_BYTES, settle_threshold};
 use crate::store;
 use crate::types::*;
 use crate::view::{SledViews, Views};
@@ -120,6 +121,9 @@ impl Log {
             thread.spawn(guarded).map_err(open_error("starting a thread"))
         };
         threads.push(spawn("commit", run_commit)?);
+        for _ in 0..FLIGHTS_MAX {
+            threads.push(spawn("land", run_land)?);
+        }
         threads.push(spawn("settle", run_settle)?);
         threads.push(spawn("feed", run_feed)?);
         if self.core.options.compaction.enabled {
@@ -301,7 +305,7 @@ impl Log {
     pub fn stats(&self) -> Stats {
         let core = &self.core;
         let mut stats = core.stats().clone();
-        stats.unsettled_bytes = Progress::at(&core.progress.unsettled_bytes);
+        stats.unsettled_bytes = core.unsettled_bytes();
         let groups_bytes = core.group_memory.all() as u64;
         stats.tail_cache_bytes = groups_bytes.saturating_sub(stats.unsettled_bytes);
         stats.active_index_bytes = core.segments.index_bytes() as u64;
@@ -368,6 +372,7 @@ impl Log {
     fn stop_threads(&self) {
         self.core.queue().open = false;
         self.core.stopping.store(true, Ordering::Release);
+        self.core.flights.close();
         self.core.queue_signal.notify_all();
         self.core.progress.notify();
         let mut threads = self.threads.lock().expect("no holder of the threads panics");
@@ -391,8 +396,9 @@ impl Drop for Log {
 
 fn run_commit(core: &Core) {
     loop {
+        core.flights.wait_for_place();
         let seen = core.progress.seen();
-        match core.commit_step() {
+        match commit(core) {
             Step::Worked => {}
             Step::Waiting if core.stopping.load(Ordering::Acquire) => break,
             Step::Waiting => core.progress.wait(seen, Duration::from_millis(100)),
@@ -410,6 +416,26 @@ fn run_commit(core: &Core) {
                 waited.expect("no holder of the queue panics").0.asleep = false;
             }
         }
+    }
+}
+
+/// Where a flush takes long, another thread waits for it, and the next group is written meanwhile.
+fn commit(core: &Core) -> Step {
+    let is_slow = core.progress.flush_is_slow.load(Ordering::Acquire);
+    let flight = match core.take_off() {
+        Ok(flight) if is_slow => core.flights.hand_over(flight),
+        Ok(flight) => Some(flight),
+        Err(step) => return step,
+    };
+    if let Some(flight) = flight {
+        core.land(flight);
+    }
+    Step::Worked
+}
+
+fn run_land(core: &Core) {
+    while let Some(flight) = core.flights.next() {
+        core.land(flight);
     }
 }
 

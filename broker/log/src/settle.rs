@@ -280,6 +280,11 @@ impl Core {
     }
 }
 
+/// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
+pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
+    (unsettled_bytes_max as u64 / 8).min(1 << 20)
+}
+
 /// The producers, and the active segment's aborted transactions behind them.
 fn producers_for_view(
     producers: &Producers,

@@ -320,7 +320,7 @@ fn a_tombstone_stays_until_the_view_has_seen_it() {
     world.be_eager(id);
     let core = world.log.core().clone();
     let settle = |world: &mut World| {
-        while core.commit_step() == Step::Worked {}
+        while world.commit_step() == Step::Worked {}
         while core.settle_step(world.now_ms) == Step::Worked {}
         while core.checkpoint_step() == Step::Worked {}
         world.collect();

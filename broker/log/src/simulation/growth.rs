@@ -4,12 +4,14 @@ use super::each_seed;
 use super::world::World;
 use crate::core::Step;
 use crate::disk::CrashMode;
+use crate::flight::FLIGHTS_MAX;
 use crate::types::PartitionId;
 
 const PARTITIONS: usize = 120;
 /// 64 for reading; of the world's two writers their segments, those that a checkpoint left open,
-/// and the metadata of new folders; the journal's two, and what is looked at in passing.
-const OPEN_FILES_MAX: usize = 64 + 3 * 2 + 2 + 4;
+/// and the metadata of new folders; the journal's two, to write and to sync them by; and what is
+/// looked at in passing.
+const OPEN_FILES_MAX: usize = 64 + 3 * 2 + 2 * (1 + FLIGHTS_MAX) + 4;
 
 fn grown(seed: u64) -> (World, Vec<PartitionId>) {
     let mut world = World::new(seed);
@@ -44,7 +46,7 @@ fn a_log_of_many_partitions_has_few_files_open() {
         }
         // What the journal holds of all of them goes to their segments at the start.
         write_to_all(&mut world, &ids);
-        while world.log.core().commit_step() == Step::Worked {}
+        while world.commit_step() == Step::Worked {}
         world.stop_and_reopen(None);
         few(&world);
         world.check();

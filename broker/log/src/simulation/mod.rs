@@ -7,6 +7,7 @@
 mod compacted;
 mod each_operation;
 mod faults;
+mod flights;
 mod growth;
 mod rot;
 mod rounds;

@@ -20,7 +20,7 @@ fn a_flipped_bit_is_repaired_or_named_and_never_served() {
                 _ => drop(world.step()),
             }
         }
-        while world.log.core().commit_step() == crate::core::Step::Worked {}
+        while world.commit_step() == crate::core::Step::Worked {}
         world.collect();
         let stop = [None, Some(CrashMode::KeepAll), Some(CrashMode::LoseAll)];
         let stop = stop[world.random.random_range(0..3)];

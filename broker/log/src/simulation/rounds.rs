@@ -43,7 +43,7 @@ impl World {
     }
 
     pub fn close_and_reopen(&mut self) {
-        self.collect();
+        self.land_all();
         self.log.close();
         self.collect();
         assert!(self.pending.is_empty(), "a clean close answers everything");
@@ -70,7 +70,7 @@ fn what_was_trimmed_before_it_was_settled_gives_its_space_back_too() {
             for _ in 0..20 {
                 world.append_records(id, &[(b"key", Some(&[7; 500]))]);
             }
-            while world.log.core().commit_step() == Step::Worked {}
+            while world.commit_step() == Step::Worked {}
             world.collect();
             let end = world.partitions[&id].end_offset();
             world.partitions.get_mut(&id).expect("ours").log_start_offset = end;

@@ -1,6 +1,6 @@
 //! A log on a memory disk, and beside it the model of what it must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::core::Step;
 use crate::disk::{CrashMode, MemoryDisk};
+use crate::flight::{FLIGHTS_MAX, Flight};
 use crate::log::Log;
 use crate::producers::Producers;
 use crate::types::*;
@@ -42,6 +43,8 @@ pub struct World {
     pub sled: Option<PathBuf>,
     pub options: Options,
     pub log: Log,
+    /// Groups that were written, and are not synced yet.
+    flights: VecDeque<Flight>,
     pub partitions: BTreeMap<PartitionId, Model>,
     pub pending: Vec<PendingUnit>,
     pub last_open: OpenReport,
@@ -164,6 +167,7 @@ impl World {
             sled,
             options,
             log,
+            flights: VecDeque::new(),
             partitions: BTreeMap::new(),
             pending: Vec::new(),
             last_open,
@@ -373,7 +377,7 @@ impl World {
         self.now_ms += self.random.random_range(0..200);
         let core = self.log.core().clone();
         let step = match self.random.random_range(0..15) {
-            0..=4 => core.commit_step(),
+            0..=4 => self.fly_or_land(),
             5..=7 => core.settle_step(self.now_ms),
             8 => core.checkpoint_step(),
             9 => core.feed_step(),
@@ -385,11 +389,43 @@ impl World {
         step
     }
 
+    /// Writes one more group, or syncs the oldest one that was written.
+    fn fly_or_land(&mut self) -> Step {
+        let flies = self.random.random_bool(0.5);
+        if self.flights.is_empty() || flies && self.flights.len() < FLIGHTS_MAX {
+            return match self.log.core().take_off() {
+                Ok(flight) => {
+                    self.flights.push_back(flight);
+                    Step::Worked
+                }
+                Err(step) => step,
+            };
+        }
+        self.commit_step()
+    }
+
+    /// Lands the oldest group in flight; where there is none, writes and lands the next.
+    pub fn commit_step(&mut self) -> Step {
+        match self.flights.pop_front() {
+            Some(flight) => self.log.core().land(flight),
+            None => return self.log.core().commit_step(),
+        }
+        Step::Worked
+    }
+
+    /// As the threads do before a log is closed.
+    pub fn land_all(&mut self) {
+        while !self.flights.is_empty() {
+            self.commit_step();
+        }
+        self.collect();
+    }
+
     /// Everything there is to do, in an order that always gets on.
     pub fn drain(&mut self) {
         let core = self.log.core().clone();
         for _ in 0..10_000 {
-            let committed = core.commit_step();
+            let committed = self.commit_step();
             let settled = core.settle_step(self.now_ms);
             if committed == Step::Waiting {
                 core.checkpoint_step();
@@ -416,6 +452,7 @@ impl World {
     }
 
     pub fn stop(&mut self, power_cut: Option<CrashMode>) {
+        self.flights.clear();
         // A log of its own on an empty disk takes the place while the other one is gone.
         let parked = Log::open_with(
             self.options.clone(),

@@ -1,0 +1,267 @@
+//! Groups in flight: written to the journal, on their way to be durable. They land in the order in
+//! which they were written: the high watermarks move, the waiters are answered.
+//!
+//! Where a flush takes long, the next groups are written and synced while one still waits for its
+//! own, so that the disk works and the clients go on meanwhile. Each of them syncs by a handle of
+//! its own: of a write-back that failed, Linux tells each open file once, so a handle in common
+//! could tell one group's sync what another's should have heard. And none lands before those that
+//! were written before it: a group behind one that a power cut tears is cut off with it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::core::{Core, Progress};
+use crate::disk::DiskFile;
+use crate::flushes::Flushes;
+use crate::group::{Group, GroupEntry};
+use crate::partition::TailEntry;
+use crate::settle::settle_threshold;
+use crate::types::{CommitError, Done, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS};
+use crate::wire;
+
+/// Groups that are synced at a time. One flush of a disk covers all that waited for it.
+pub(crate) const FLIGHTS_MAX: usize = 4;
+
+pub(crate) type Answer = (Done, Result<(), CommitError>);
+
+/// A group that was written, or only answers that must not overtake those of the groups before.
+pub(crate) struct Flight {
+    /// Its place in the order of landing.
+    number: u64,
+    group: Option<Group>,
+    answers: Vec<Answer>,
+    /// The file that the group is in, to be synced before it lands; none if that comes later.
+    file: Option<Arc<dyn DiskFile>>,
+    started: Instant,
+}
+
+#[derive(Default)]
+pub(crate) struct Flights {
+    state: Mutex<State>,
+    moved: Condvar,
+    flushes: Mutex<Flushes>,
+    /// Groups in memory for readers, oldest first.
+    ring: Mutex<VecDeque<Arc<Group>>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Numbers given out, and how many of them have landed.
+    begun: u64,
+    landed: u64,
+    /// Of groups in flight.
+    bytes: u64,
+    /// For whichever thread lands them.
+    handed_over: VecDeque<Flight>,
+    /// Nobody takes what is handed over any more.
+    closed: bool,
+}
+
+impl Flights {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the flights panics")
+    }
+
+    /// Until one more group may take off.
+    pub fn wait_for_place(&self) {
+        let full = |state: &mut State| state.begun - state.landed >= FLIGHTS_MAX as u64;
+        drop(self.moved.wait_while(self.state(), full).expect("no holder of the flights panics"));
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// The handle that no other group in flight has.
+    pub fn handle(&self) -> usize {
+        let state = self.state();
+        assert!(state.begun - state.landed < FLIGHTS_MAX as u64, "so many groups fly at a time");
+        usize::try_from(state.begun % FLIGHTS_MAX as u64).unwrap_or(0)
+    }
+
+    pub fn take_off(
+        &self,
+        group: Option<Group>,
+        answers: Vec<Answer>,
+        file: Option<Arc<dyn DiskFile>>,
+        started: Instant,
+    ) -> Flight {
+        let mut state = self.state();
+        let number = state.begun;
+        state.begun += 1;
+        state.bytes += byte_count(&group);
+        Flight { number, group, answers, file, started }
+    }
+
+    /// For another thread to land; given back if there is none.
+    pub fn hand_over(&self, flight: Flight) -> Option<Flight> {
+        let mut state = self.state();
+        if state.closed {
+            return Some(flight);
+        }
+        state.handed_over.push_back(flight);
+        drop(state);
+        self.moved.notify_all();
+        None
+    }
+
+    /// The next one that was handed over; none once `close` was called and all are taken.
+    pub fn next(&self) -> Option<Flight> {
+        let none = |state: &mut State| state.handed_over.is_empty() && !state.closed;
+        let state = self.moved.wait_while(self.state(), none);
+        state.expect("no holder of the flights panics").handed_over.pop_front()
+    }
+
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.moved.notify_all();
+    }
+}
+
+fn byte_count(group: &Option<Group>) -> u64 {
+    group.as_ref().map_or(0, |group| group.bytes.len() as u64)
+}
+
+/// The landing of one flight: whatever becomes of it, the next one's turn comes.
+struct Turn<'a> {
+    core: &'a Core,
+    bytes: u64,
+}
+
+impl<'a> Turn<'a> {
+    fn wait(core: &'a Core, flight: &Flight) -> Turn<'a> {
+        let early = |state: &mut State| state.landed < flight.number;
+        let flights = &core.flights;
+        let state = flights.moved.wait_while(flights.state(), early);
+        drop(state.expect("no holder of the flights panics"));
+        Turn { core, bytes: byte_count(&flight.group) }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.fail("a thread of the log", &"panicked");
+        }
+        let mut state = self.core.flights.state();
+        state.landed += 1;
+        state.bytes -= self.bytes;
+        drop(state);
+        self.core.flights.moved.notify_all();
+    }
+}
+
+impl Core {
+    /// Syncs the flight's group, waits for those before it, and shows and answers it.
+    pub fn land(&self, mut flight: Flight) {
+        let begun = Instant::now();
+        let synced = flight.file.take().map(|file| file.sync());
+        let took = begun.elapsed();
+        let _turn = Turn::wait(self, &flight);
+        let Flight { group, answers, started, .. } = flight;
+        let Some(group) = group else {
+            answers.into_iter().for_each(|(done, answer)| done(answer));
+            return;
+        };
+        let is_synced = synced.is_some();
+        match synced {
+            Some(Ok(())) => self.note_flush(took),
+            Some(Err(error)) => self.fail("syncing the journal", &error),
+            None => {}
+        }
+        // Nothing behind a group whose sync failed is shown, either.
+        if let Some(reason) = self.failed() {
+            for (done, _) in answers {
+                done(Err(CommitError::Failed(reason.clone())));
+            }
+            return;
+        }
+        if is_synced {
+            self.mark_synced(group.sequence);
+        }
+        self.count_group(&group, started.elapsed());
+        self.publish(Arc::new(group));
+        answers.into_iter().for_each(|(done, answer)| done(answer));
+    }
+
+    fn note_flush(&self, took: Duration) {
+        let mut flushes = self.flights.flushes.lock().expect("no holder of the flushes panics");
+        flushes.add(took);
+        self.progress.flush_is_slow.store(flushes.are_slow(), Ordering::Release);
+    }
+
+    /// Moves the high watermarks and what is decided below them (a marker ends its transaction at
+    /// the very moment it can be seen); the group goes to the settle step and stays for readers.
+    fn publish(&self, group: Arc<Group>) {
+        for entry in &group.entries {
+            let mut shared = entry.partition.shared();
+            shared.unsettled_bytes += (entry.end - entry.start) as u64;
+            shared.max_timestamp_ms = shared.max_timestamp_ms.max(entry.max_timestamp_ms);
+            assert!(
+                shared.high_watermark <= entry.base_offset,
+                "invariant 3: a high watermark never goes back"
+            );
+            if entry.transactional {
+                let run = group.bytes.slice(entry.start..entry.end);
+                for (header, batch) in wire::batches(&run) {
+                    let aborted = shared.open_transactions.apply(&header, &batch);
+                    shared.unsettled_aborted.extend(aborted);
+                }
+            }
+            shared.high_watermark = entry.last_offset + 1;
+            shared.tail.push_back(tail_entry(&group, entry));
+        }
+        let bytes = group.bytes.len() as u64;
+        let before = self.progress.unsettled_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.unsettled.lock().expect("no holder of the groups panics").push_back(group.clone());
+        let threshold = settle_threshold(self.options.unsettled_bytes_max);
+        if before == 0 || (before < threshold && before + bytes >= threshold) {
+            self.progress.notify();
+        }
+        self.group_memory.keep(&group);
+        let mut ring = self.flights.ring.lock().expect("no holder of the ring panics");
+        ring.push_back(group);
+        self.evict(&mut ring);
+    }
+
+    /// Oldest out, but never what segments do not hold yet. What slow readers still have of those
+    /// that went counts, so that others go in its place: with what is unsettled on top, the bounds
+    /// of both are never passed.
+    fn evict(&self, ring: &mut VecDeque<Arc<Group>>) {
+        let settled = Progress::at(&self.progress.settled);
+        while self.group_memory.all() > self.options.tail_cache_bytes_max {
+            let Some(oldest) = ring.front() else { break };
+            if oldest.sequence > settled {
+                break;
+            }
+            let Some(oldest) = ring.pop_front() else { break };
+            self.group_memory.let_go(&oldest);
+            for entry in &oldest.entries {
+                entry.partition.shared().evict(oldest.sequence);
+            }
+        }
+    }
+
+    fn count_group(&self, group: &Group, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let bytes = group.bytes.len() as u64;
+        let mut stats = self.stats();
+        stats.groups += 1;
+        stats.bytes += bytes;
+        stats.sync_seconds_sum += seconds;
+        stats.sync_seconds[SYNC_SECONDS_BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
+        stats.group_bytes[GROUP_BYTES_BUCKETS.partition_point(|bound| *bound < bytes)] += 1;
+    }
+}
+
+fn tail_entry(group: &Group, entry: &GroupEntry) -> TailEntry {
+    TailEntry {
+        sequence: group.sequence,
+        base_offset: entry.base_offset,
+        last_offset: entry.last_offset,
+        max_timestamp_ms: entry.max_timestamp_ms,
+        bytes: group.bytes.slice(entry.start..entry.end),
+    }
+}
