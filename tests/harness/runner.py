@@ -97,7 +97,9 @@ def run(options):
             count.fail(f"providing what the tests need: {provided['error']}")
             return count.close()
         run_suites(suites, options, provided, count)
-        if options.full and "kafka-4.3.0" not in provided["missing"]:
+        # Whoever names a suite wants that one alone; `tests/bench/run` is the benchmark by itself.
+        whole = not options.names and not options.only
+        if options.full and whole and "kafka-4.3.0" not in provided["missing"]:
             benchmark(provided, count)
     say(f"took {time.monotonic() - started:.0f} s")
     return count.close()
@@ -205,7 +207,7 @@ def run_suites(suites, options, provided, count):
 
 
 def benchmark(provided, count):
-    """The long run's last part; its tables go to tests/results/bench/."""
+    """The last part of a long run of everything; its tables go to tests/results/bench/."""
     say("benchmark against Apache Kafka")
     environment = {**os.environ, **provided["environment"]}
     environment.setdefault("ODRADEK_BIN", str(target_folder() / "release" / "odradek"))
