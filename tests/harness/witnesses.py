@@ -13,6 +13,7 @@ the broker meanwhile, and the checker that holds it to that:
 Who cuts the power or kills the broker is somebody else: suites power_cut and crash.
 """
 
+import concurrent.futures
 import random
 import threading
 import time
@@ -27,6 +28,8 @@ from .broker import wait_for
 from .load import PARTITIONS, QUIET, Load, value_of
 
 SETTLE_SECONDS_MAX = 120
+# librdkafka's own limit is ten; on a machine that hardly turns it comes to that later.
+ANSWER_SECONDS_MAX = 15
 LOADS = {
     "idempotent": (True, "lz4", "all"), "one": (False, "none", "1"), "all": (False, "zstd", "all"),
     "unpacked": (True, "none", "all"),
@@ -262,10 +265,10 @@ class Topics(Worker):
     def change(self, name, there, call):
         self.there[name] = None
         try:
-            call([name], request_timeout=10)[name].result(15)
+            call([name], request_timeout=10)[name].result(ANSWER_SECONDS_MAX)
             self.there[name] = there
             self.done += 1
-        except KafkaException:
+        except (KafkaException, concurrent.futures.TimeoutError):
             pass
         time.sleep(0.05)  # a few a second are enough
 
@@ -308,7 +311,7 @@ class Witnesses:
         for worker, count in before.items():
             name = type(worker).__name__
             wait_for(f"{name} to get on", lambda: worker.failure or worker.done > count, 60, 0.01)
-            assert not worker.failure, worker.failure
+            assert not worker.failure, f"{name} ended: {worker.failure!r}"
 
     def wait_for_loads(self):
         """Until every producer without transactions has got on. librdkafka looks for a coordinator
@@ -468,7 +471,8 @@ class Witnesses:
             load.finish()
         for worker in self.workers:
             worker.stop()
-        return found + [str(worker.failure) for worker in self.workers if worker.failure]
+        return found + [f"{type(worker).__name__} ended: {worker.failure!r}"
+                        for worker in self.workers if worker.failure]
 
     def give_up(self):
         """Nobody waits for an answer any more."""
