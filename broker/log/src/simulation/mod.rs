@@ -8,6 +8,7 @@ mod compacted;
 mod each_operation;
 mod faults;
 mod flights;
+mod forgetful;
 mod growth;
 mod rot;
 mod rounds;

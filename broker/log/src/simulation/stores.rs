@@ -64,7 +64,7 @@ fn an_error_of_the_database_ends_the_incarnation_and_loses_nothing() {
 
 #[test]
 fn both_stores_give_the_same_answers_over_the_same_operations() {
-    each_seed("two stores", 2, |seed| {
+    each_seed("two stores", 3, |seed| {
         let folder = tempfile::tempdir().expect("a folder");
         let sled = Some(folder.path().join("sled"));
         let mut worlds =

@@ -11,13 +11,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
+use super::forgetful::ForgetfulSled;
 use crate::core::Step;
 use crate::disk::{CrashMode, MemoryDisk};
 use crate::flight::{FLIGHTS_MAX, Flight};
 use crate::log::Log;
 use crate::producers::Producers;
 use crate::types::*;
-use crate::view::{MemoryViews, SledViews, Views};
+use crate::view::{MemoryViews, Views};
 use crate::wire;
 
 /// Base offset, last offset and the bytes as they must be stored.
@@ -39,7 +40,7 @@ pub struct World {
     pub random: StdRng,
     pub disk: MemoryDisk,
     pub views: MemoryViews,
-    /// Where the real database is, in place of the stand-in.
+    /// Where the real database is. Of the stand-in it has then what is left of the view.
     pub sled: Option<PathBuf>,
     pub options: Options,
     pub log: Log,
@@ -701,7 +702,7 @@ fn open(
     sled: Option<&Path>,
 ) -> Result<(Log, OpenReport), OpenError> {
     let views: Arc<dyn Views> = match sled {
-        Some(path) => Arc::new(SledViews::new(path.to_owned(), 4 << 20)),
+        Some(path) => Arc::new(ForgetfulSled::new(path, views)),
         None => Arc::new(views.clone()),
     };
     Log::open_with(options.clone(), Arc::new(disk.clone()), views)
