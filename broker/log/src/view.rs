@@ -36,6 +36,7 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Larger batches make sled's memory grow without bound (storage.md: 2,000 keys, 5.3 GiB).
 pub const BATCH_KEYS_MAX: usize = 100;
+const UNFINISHED_SNAPSHOT: &str = "generating";
 /// How long sled's threads may keep a database that was let go, and how often that is looked at.
 const LOCKED_TIME_MAX: Duration = Duration::from_secs(5);
 const LOCKED_PAUSE: Duration = Duration::from_millis(10);
@@ -179,9 +180,21 @@ impl SledViews {
                 {
                     std::thread::sleep(LOCKED_PAUSE);
                 }
+                Err(sled::Error::Corruption { .. }) if self.removed_unfinished_snapshots() => {}
                 opened => return opened.map_err(sled_error),
             }
         }
+    }
+
+    /// sled writes snapshots of its page table to a file of another name first, and what a kill
+    /// leaves of that it takes for the newest one, and for damage (0.34.7). It needs none: without
+    /// a snapshot it reads more of its log.
+    fn removed_unfinished_snapshots(&self) -> bool {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let unfinished = entries.map(|entry| entry.path()).filter(|path| {
+            path.extension().is_some_and(|extension| extension == UNFINISHED_SNAPSHOT)
+        });
+        unfinished.filter(|path| std::fs::remove_file(path).is_ok()).count() > 0
     }
 
     /// sled writes its settings once and never syncs them, and opens nothing without them. A view

@@ -212,6 +212,21 @@ fn a_database_that_was_cut_while_it_was_made_is_made_anew() {
     opened().map(drop).expect("opens");
 }
 
+#[test]
+fn a_kill_while_sled_writes_a_snapshot_leaves_a_database_that_opens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sled");
+    let views = SledViews::new(path.clone(), 16 << 20);
+    let map = views.records().expect("a map");
+    map.apply(vec![(b"key".to_vec(), Some(b"value".to_vec()))]).expect("applied");
+    drop(map);
+    views.close_records();
+    // Of the name that a killed broker left, behind all others, and as empty.
+    std::fs::write(path.join("snap.0000000001F8DDF3.generating"), []).expect("written");
+    let map = SledViews::new(path, 16 << 20).records().expect("a map");
+    assert_eq!(map.value(b"key").expect("read").as_deref(), Some(&b"value"[..]));
+}
+
 /// Why this must be so stands at `SledViews`. (On Windows nobody copies a locked file.)
 #[cfg(unix)]
 #[test]
