@@ -51,6 +51,7 @@ impl Core {
         };
         let placed = self.folders().place(&*self.disk, &spec).map_err(io("placing"))?;
         let partition = Arc::new(Partition::new(&spec, placed.folder));
+        partition.sides_unproven.store(self.folders().is_unclean(), Ordering::Release);
         {
             let mut writer = partition.writer();
             writer.created_ms = now_ms;

@@ -14,7 +14,7 @@ use crate::types::PartitionId;
 #[derive(Debug, Clone)]
 pub(crate) enum Doomed {
     Segment { id: PartitionId, folder: String, name: SegmentName },
-    Side { folder: String, name: SegmentName },
+    Side { id: PartitionId, folder: String, name: SegmentName },
     Folder { id: Option<PartitionId>, folder: String },
 }
 
@@ -198,9 +198,13 @@ impl Core {
                 if !self.segments.close_readers(*id, Some(*name)) {
                     return Ok(false);
                 }
+                self.prove_sides(*id)?;
                 self.delete(&name.path(folder, FileKind::Log))?;
             }
-            Doomed::Side { folder, name } => self.delete(&name.path(folder, FileKind::Side))?,
+            Doomed::Side { id, folder, name } => {
+                self.prove_sides(*id)?;
+                self.delete(&name.path(folder, FileKind::Side))?;
+            }
             Doomed::Folder { id, folder } => {
                 if id.is_some_and(|id| !self.segments.close_readers(id, None)) {
                     return Ok(false);
@@ -226,6 +230,27 @@ impl Core {
         Ok(true)
     }
 
+    /// Before anything goes of which a side file could be made again. One that an unclean stop left
+    /// behind may never have been synced; where that failed, it is whole only until the power goes.
+    /// So those that count are written anew, once.
+    fn prove_sides(&self, id: PartitionId) -> io::Result<()> {
+        let Some(partition) = self.partition(id) else { return Ok(()) };
+        if !partition.sides_unproven.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let names: Vec<SegmentName> = {
+            let shared = partition.shared();
+            let sealed = shared.segments.iter().filter(|segment| segment.sealed);
+            sealed.map(|segment| segment.summary.name()).chain(shared.kept_side).collect()
+        };
+        for name in names {
+            self.segments.rewrite_side(&partition, name)?;
+        }
+        self.disk.sync_folder(&partition.folder)?;
+        partition.sides_unproven.store(false, Ordering::Release);
+        Ok(())
+    }
+
     pub fn delete(&self, path: &str) -> io::Result<()> {
         match self.disk.delete(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -247,7 +272,7 @@ impl Core {
     pub fn doom_side(&self, partition: &Partition, name: SegmentName) {
         let folder = partition.folder.clone();
         let mut doomed = self.doomed.lock().expect("no holder of the doomed list panics");
-        doomed.push(Doomed::Side { folder, name });
+        doomed.push(Doomed::Side { id: partition.id, folder, name });
     }
 
     /// A newer segment is sealed: the side file that was kept for its producers may go.

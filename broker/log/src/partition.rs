@@ -27,6 +27,8 @@ pub(crate) struct Partition {
     /// A unit was refused for want of space; those behind it do not fit on any more.
     pub refusing: AtomicBool,
     pub removed: AtomicBool,
+    /// The side files that a start found after an unclean stop: see `clean`.
+    pub sides_unproven: AtomicBool,
     shared: Mutex<Shared>,
     writer: Mutex<Writer>,
 }
@@ -109,6 +111,7 @@ impl Partition {
             next_offset: AtomicI64::new(0),
             refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),
+            sides_unproven: AtomicBool::new(false),
             shared: Mutex::new(Shared::default()),
             writer: Mutex::new(Writer::default()),
         }

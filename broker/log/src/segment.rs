@@ -309,6 +309,16 @@ impl Segments {
         self.handles.lock().expect("no holder of the handles panics").clear();
     }
 
+    /// As it is, which makes it durable whatever became of a sync before.
+    pub fn rewrite_side(&self, partition: &Partition, name: SegmentName) -> io::Result<()> {
+        let file = self.disk.create(&partition.side_path(name))?;
+        let bytes = file.byte_count()?.min(side::BYTES_MAX);
+        let mut buffer = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+        file.read_exact_at(&mut buffer, 0)?;
+        file.write_all_at(&buffer, 0)?;
+        file.sync()
+    }
+
     /// The side file, if it is there and whole and speaks of this segment. A disk that does not
     /// answer is an error: what is thought to have no side file is made anew or thrown away, and of
     /// a rewritten segment nothing else tells its producers.

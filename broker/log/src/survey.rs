@@ -82,18 +82,23 @@ impl Core {
         let mut gone: Vec<SegmentName> = trimmed.map(|pair| pair[0]).collect();
         let is_gone = |name: &SegmentName| gone.contains(name) || !names.contains(name);
         let mut kept = None;
-        // From the newest down to the first sealed one that stays.
+        let mut is_known = false;
+        // From the newest down to the first that is whole.
         for name in survey.sides.iter().rev() {
-            let side = self.segments.read_side(partition, *name)?;
-            match side {
-                Some(side) if is_gone(name) => kept = Some((*name, side.summary.end_offset)),
-                Some(_) => {}
-                None => continue,
+            let Some(side) = self.segments.read_side(partition, *name)? else { continue };
+            let end_offset = side.summary.end_offset;
+            if is_gone(name) && end_offset > start {
+                // What an attempt at rewriting has left.
+                continue;
             }
+            is_known = true;
+            kept = is_gone(name).then_some((*name, end_offset));
             break;
         }
-        // Else it is what an attempt at rewriting has left.
-        let kept = kept.filter(|(_, end_offset)| *end_offset <= start);
+        if !is_known {
+            // Nothing else tells their producers: they are sealed anew, and go after that.
+            gone.clear();
+        }
         if let Some((name, end_offset)) = kept {
             // What lies before its end was trimmed with it, or merged into it before that.
             partition.shared().kept_side = Some(name);
@@ -103,7 +108,7 @@ impl Core {
         self.doom_segments(partition, survey, &gone);
         let logs = &survey.logs;
         for name in survey.sides.iter().filter(|name| !logs.contains_key(name)) {
-            self.disk.delete(&partition.side_path(*name))?;
+            self.doom_side(partition, *name);
         }
         Ok(())
     }

@@ -53,6 +53,42 @@ fn a_failed_sync_ends_the_incarnation_and_loses_nothing_that_was_answered() {
     });
 }
 
+/// Neither what a failed sync of it left behind, nor what the end of the process did before one.
+/// The producers of trimmed records are nowhere else.
+#[test]
+fn a_start_relies_on_no_side_file_that_may_not_be_durable() {
+    each_seed("unproven side file", 4, |seed| {
+        for turn in 0..16 {
+            let mut world = World::new(seed);
+            let id = *world.partitions.keys().next().expect("one without keys");
+            (0..20).for_each(|_| world.append());
+            world.drain();
+            // Sealed is its segment, with a fault on the way.
+            world.log.retention(id, i64::MAX, Some(0), None);
+            match seed % 2 {
+                0 => world.disk.fail_sync_in(turn / 2 + 1),
+                _ => world.disk.fail_all_in(turn / 2 + 1),
+            }
+            while world.log.core().settle_step(world.now_ms) == Step::Worked {}
+            world.stop_and_reopen(None);
+            let start = world.partitions[&id].end_offset();
+            // Another segment begins, and is not sealed.
+            (0..4).for_each(|_| world.append());
+            world.drain();
+            world.partitions.get_mut(&id).expect("ours").log_start_offset = start;
+            world.log.trim(id, start);
+            // Or the power goes before anything is unlinked.
+            if turn % 2 == 0 {
+                world.drain();
+            }
+            let mode = [CrashMode::Tear, CrashMode::LoseAll][world.random.random_range(0..2)];
+            world.stop(Some(mode));
+            let _ = crate::view::Views::set_aside(&world.views);
+            world.reopen();
+        }
+    });
+}
+
 #[test]
 fn a_full_disk_refuses_appends_keeps_what_it_has_and_goes_on_when_there_is_room() {
     each_seed("full disk", 10, |seed| {
