@@ -8,6 +8,7 @@ import time
 from harness import wire
 from harness.broker import Broker, wait_for
 
+from . import slow_flush
 from .sink import Sink
 
 TITLES = {
@@ -28,8 +29,9 @@ SETTLED_BYTES, SETTLED_SECONDS, SETTLED_SECONDS_MAX = 128 * 1024, 0.5, 20
 
 
 class Contestant:
-    def __init__(self, key, folder):
+    def __init__(self, key, folder, flush_ms=0):
         self.key, self.title, self.folder = key, TITLES[key], folder
+        self.flush_ms = flush_ms
         self.broker = self.made(folder)
 
     def made(self, folder):
@@ -45,7 +47,8 @@ class Contestant:
         if self.key != "odradek":
             # Deleted topics of one load shall not lie about for a minute of the next one.
             properties["log.segment.delete.delay.ms"] = "1000"
-        return Broker(folder, properties, apache=self.key != "odradek")
+        return Broker(folder, properties, environment=slow_flush.environment(self.flush_ms),
+                      apache=self.key != "odradek")
 
     @property
     def bootstrap(self):

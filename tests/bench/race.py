@@ -33,7 +33,7 @@ def run(options, keep):
     `keep` is given it after each load, so that a run that is ended was not in vain."""
     allow_open_files()
     base = Path(tempfile.mkdtemp(prefix="odradek-bench-", dir=options.data_dir))
-    field = [Contestant(key, base / key) for key in options.only]
+    field = [Contestant(key, base / key, options.flush_ms) for key in options.only]
     results = {"run": about(options, base), "loads": {}, "warming": {}, "failures": []}
     try:
         if not options.warm:
@@ -118,6 +118,7 @@ def about(options, base):
     return {
         "began_s": int(time.time()), "date": time.strftime("%Y-%m-%d %H:%M"),
         "rounds": options.rounds, "scale": options.scale, "warm": options.warm,
+        "slow flush ms": options.flush_ms,
         "cores": os.cpu_count(),
         "memory GiB": round(memory, 1), "system": f"{platform.system()} {kernel}",
         "flush p50 ms": round(p50, 3), "flush p99 ms": round(p99, 3),

@@ -54,6 +54,11 @@ def introduction(run):
             f"had not cost it {SAVED_SHARE:.0%} less processor time than the cheapest before them, "
             f"{WARM_UPS_MAX} times at most; then they were measured in turn. `cold` is the first "
             "of those runs. `connections` and `start` have none."]
+    if run["slow flush ms"]:
+        lines += [
+            "", f"**A slow flush**: each sync of a server took {run['slow flush ms']} ms more, or "
+            "up to twice that where it had to wait for another's to end. One goes on at a time, "
+            "and all who wait for the next share it."]
     if run["scale"] != 1:
         lines += ["", f"The loads had {run['scale']:g} times their records."]
     if run["another folder"]:

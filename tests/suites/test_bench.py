@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import clients, floors, measuring, race, table
+from bench import clients, floors, measuring, race, slow_flush, table
 from bench.contestants import Contestant, io_bytes
 from bench.loads import Topic
 from harness import wire
@@ -254,7 +254,8 @@ class Falling:
 class Noted:
     """A contestant of which only what happens to it is of interest."""
 
-    def __init__(self, key, folder):
+    def __init__(self, key, folder, flush_ms):
+        assert flush_ms == 0
         self.key, self.said = key, []
         FIELD.append(self)
 
@@ -282,7 +283,7 @@ def raced(monkeypatch, tmp_path, loads, **more):
     monkeypatch.setattr(table, "LOADS", loads)
     options = argparse.Namespace(**{
         "only": ["odradek", "kafka"], "loads": list(loads), "rounds": 2, "scale": 1, "warm": True,
-        "data_dir": tmp_path, "note": "", **more})
+        "flush_ms": 0, "data_dir": tmp_path, "note": "", **more})
     results = race.run(options, keep=lambda _: None)
     assert list(tmp_path.iterdir()) == []
     return results, {one.key: one.said for one in FIELD}
@@ -370,6 +371,32 @@ def test_whoever_is_told_to_end_ends_though_the_servers_are_gone_already(ended):
         raise ended
     with pytest.raises(ConnectionRefusedError), Topic(Gone(), 1):
         raise AssertionError("the load broke")
+
+
+SYNCS = """
+import os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+for sync in os.fsync, os.fdatasync:
+    os.write(file, b"something")
+    begun = time.monotonic()
+    sync(file)
+    print(round(1e3 * (time.monotonic() - begun)))
+os.close(file)
+try:
+    os.fdatasync(file)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_slow_flush_makes_each_sync_longer_and_lets_a_failed_one_fail(tmp_path):
+    command = [sys.executable, "-c", SYNCS, str(tmp_path / "synced")]
+    environment = {**os.environ, **slow_flush.environment(40)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    *milliseconds, failed = said.stdout.splitlines()
+    assert len(milliseconds) == 2 and all(int(took) >= 40 for took in milliseconds)
+    assert failed == "Bad file descriptor"
+    assert slow_flush.environment(0) == {}
 
 
 # The server that does nothing.
