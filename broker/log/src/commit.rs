@@ -108,7 +108,7 @@ impl Core {
 
     /// Of groups that were written, and that segments do not hold yet.
     pub fn unsettled_bytes(&self) -> u64 {
-        self.flights.bytes() + Progress::at(&self.progress.unsettled_bytes)
+        self.flights.bytes_with(&self.progress.unsettled_bytes)
     }
 
     /// The group that the queue's units make, and the answers of those that are refused.

@@ -8,7 +8,7 @@
 //! were written before it: a group behind one that a power cut tears is cut off with it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,18 @@ impl Flights {
         drop(self.moved.wait_while(self.state(), full).expect("no holder of the flights panics"));
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.state().bytes
+    /// Of groups in flight, and of those that have landed and are not settled.
+    pub fn bytes_with(&self, unsettled: &AtomicU64) -> u64 {
+        let state = self.state();
+        state.bytes + Progress::at(unsettled)
+    }
+
+    /// From one count to the other, so that no group is in both or in none. Returns what was
+    /// unsettled before.
+    fn count_landed(&self, bytes: u64, unsettled: &AtomicU64) -> u64 {
+        let mut state = self.state();
+        state.bytes -= bytes;
+        unsettled.fetch_add(bytes, Ordering::AcqRel)
     }
 
     /// The handle that no other group in flight has.
@@ -91,7 +101,7 @@ impl Flights {
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
-        state.bytes += byte_count(&group);
+        state.bytes += group.as_ref().map_or(0, |group| group.bytes.len() as u64);
         Flight { number, group, answers, file, started }
     }
 
@@ -120,14 +130,9 @@ impl Flights {
     }
 }
 
-fn byte_count(group: &Option<Group>) -> u64 {
-    group.as_ref().map_or(0, |group| group.bytes.len() as u64)
-}
-
 /// The landing of one flight: whatever becomes of it, the next one's turn comes.
 struct Turn<'a> {
     core: &'a Core,
-    bytes: u64,
 }
 
 impl<'a> Turn<'a> {
@@ -136,7 +141,7 @@ impl<'a> Turn<'a> {
         let flights = &core.flights;
         let state = flights.moved.wait_while(flights.state(), early);
         drop(state.expect("no holder of the flights panics"));
-        Turn { core, bytes: byte_count(&flight.group) }
+        Turn { core }
     }
 }
 
@@ -145,10 +150,7 @@ impl Drop for Turn<'_> {
         if std::thread::panicking() {
             self.core.fail("a thread of the log", &"panicked");
         }
-        let mut state = self.core.flights.state();
-        state.landed += 1;
-        state.bytes -= self.bytes;
-        drop(state);
+        self.core.flights.state().landed += 1;
         self.core.flights.moved.notify_all();
     }
 }
@@ -214,7 +216,7 @@ impl Core {
             shared.tail.push_back(tail_entry(&group, entry));
         }
         let bytes = group.bytes.len() as u64;
-        let before = self.progress.unsettled_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let before = self.flights.count_landed(bytes, &self.progress.unsettled_bytes);
         self.unsettled.lock().expect("no holder of the groups panics").push_back(group.clone());
         let threshold = settle_threshold(self.options.unsettled_bytes_max);
         if before == 0 || (before < threshold && before + bytes >= threshold) {

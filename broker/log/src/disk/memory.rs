@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -53,6 +54,9 @@ struct State {
     held_sync: Option<usize>,
     waiting_syncs: usize,
     syncs_do_nothing: bool,
+    syncs_take: Duration,
+    /// The most syncs that were under way at a time.
+    syncs_at_once_max: usize,
     syncs: u64,
     /// Handles, of all files together.
     open: usize,
@@ -97,6 +101,8 @@ impl MemoryDisk {
             held_sync: None,
             waiting_syncs: 0,
             syncs_do_nothing: false,
+            syncs_take: Duration::ZERO,
+            syncs_at_once_max: 0,
             syncs: 0,
             open: 0,
             open_max: 0,
@@ -164,6 +170,15 @@ impl MemoryDisk {
     pub fn let_syncs_go(&self) {
         self.state().held_sync = None;
         self.syncs_released.notify_all();
+    }
+
+    /// From now on, each beside others.
+    pub fn let_syncs_take(&self, time: Duration) {
+        self.state().syncs_take = time;
+    }
+
+    pub fn syncs_at_once_max(&self) -> usize {
+        self.state().syncs_at_once_max
     }
 
     pub fn waiting_sync_count(&self) -> usize {
@@ -435,6 +450,13 @@ impl DiskFile for MemoryFile {
             return Err(io::Error::other("injected sync error"));
         }
         state.waiting_syncs += 1;
+        state.syncs_at_once_max = state.syncs_at_once_max.max(state.waiting_syncs);
+        if !state.syncs_take.is_zero() {
+            let time = state.syncs_take;
+            drop(state);
+            std::thread::sleep(time);
+            state = self.disk.state();
+        }
         while state.held_sync == Some(self.inode) {
             let released = self.disk.syncs_released.wait(state);
             state = released.expect("no holder of the test disk panics");

@@ -1,11 +1,21 @@
 //! Groups in flight: written while others wait for their sync.
 
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use odradek_protocol::batch::BatchBuilder;
+use odradek_protocol::compression::Compression;
+use uuid::Uuid;
+
 use super::faults::positions;
 use super::world::World;
 use crate::core::Step;
-use crate::disk::CrashMode;
+use crate::disk::{CrashMode, MemoryDisk};
 use crate::flight::Flight;
-use crate::types::CommitError;
+use crate::log::Log;
+use crate::types::*;
+use crate::view::MemoryViews;
 
 /// Two groups of one batch each, for the same partition, written and not synced.
 fn two_in_flight(world: &mut World) -> [Flight; 2] {
@@ -112,4 +122,53 @@ fn groups_in_flight_count_as_not_settled() {
     flights.into_iter().for_each(|flight| world.log.core().land(flight));
     world.drain();
     assert!(world.pending.is_empty(), "it goes on when there is room");
+}
+
+#[test]
+fn threads_sync_several_groups_at_once_where_a_flush_takes_long_and_answer_in_order() {
+    let disk = MemoryDisk::new(1);
+    let views = Arc::new(MemoryViews::default());
+    let opened = Log::open_with(Options::new("/memory"), Arc::new(disk.clone()), views.clone());
+    let log = opened.expect("an empty disk opens").0;
+    let id = PartitionId { topic_id: Uuid::from_u128(7), partition: 0 };
+    let spec = PartitionSpec {
+        id,
+        folder: "topic-0".to_owned(),
+        keyed: false,
+        makes_room: false,
+        log_start_offset: 0,
+        settings: PartitionSettings::default(),
+    };
+    log.attach(spec.clone()).expect("attaches");
+    log.start().expect("starts");
+    // Eight of these are a slow flush; the disk's other files share it.
+    disk.let_syncs_take(Duration::from_millis(2));
+    let (sender, answers) = mpsc::channel();
+    let mut offset = 0;
+    while disk.syncs_at_once_max() < 2 {
+        assert!(offset < 10_000, "one sync at a time");
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1, None, Some(b"value"), &[]);
+        let append = Append {
+            partition: id,
+            base_offset: offset,
+            leader_epoch: 0,
+            batches: Bytes::copy_from_slice(&builder.build(0)),
+        };
+        let (sender, at) = (sender.clone(), offset);
+        let done = Box::new(move |answer| sender.send((at, answer)).expect("somebody listens"));
+        log.commit(Unit { appends: vec![append], done });
+        offset += 1;
+        std::thread::sleep(Duration::from_micros(200)); // a client's pace: not all in one group
+    }
+    let expected: Vec<_> = (0..offset).map(|at| (at, Ok(()))).collect();
+    assert_eq!(answers.iter().take(expected.len()).collect::<Vec<_>>(), expected);
+    // Nothing of it needs what was not synced.
+    drop(log);
+    disk.crash(CrashMode::LoseAll);
+    let opened = Log::open_with(Options::new("/memory"), Arc::new(disk), views);
+    let log = opened.expect("opens again").0;
+    log.attach(spec).expect("attaches");
+    log.start().expect("starts");
+    assert_eq!(log.ends(id).expect("attached").log_end_offset, offset);
 }
