@@ -40,7 +40,8 @@ pub(crate) struct Flight {
 #[derive(Default)]
 pub(crate) struct Flights {
     state: Mutex<State>,
-    moved: Condvar,
+    has_landed: Condvar,
+    is_handed_over: Condvar,
     flushes: Mutex<Flushes>,
     /// Groups in memory for readers, oldest first.
     ring: Mutex<VecDeque<Arc<Group>>>,
@@ -67,7 +68,8 @@ impl Flights {
     /// Until one more group may take off.
     pub fn wait_for_place(&self) {
         let full = |state: &mut State| state.begun - state.landed >= FLIGHTS_MAX as u64;
-        drop(self.moved.wait_while(self.state(), full).expect("no holder of the flights panics"));
+        let state = self.has_landed.wait_while(self.state(), full);
+        drop(state.expect("no holder of the flights panics"));
     }
 
     /// Of groups in flight, and of those that have landed and are not settled.
@@ -113,20 +115,20 @@ impl Flights {
         }
         state.handed_over.push_back(flight);
         drop(state);
-        self.moved.notify_all();
+        self.is_handed_over.notify_one();
         None
     }
 
     /// The next one that was handed over; none once `close` was called and all are taken.
     pub fn next(&self) -> Option<Flight> {
         let none = |state: &mut State| state.handed_over.is_empty() && !state.closed;
-        let state = self.moved.wait_while(self.state(), none);
+        let state = self.is_handed_over.wait_while(self.state(), none);
         state.expect("no holder of the flights panics").handed_over.pop_front()
     }
 
     pub fn close(&self) {
         self.state().closed = true;
-        self.moved.notify_all();
+        self.is_handed_over.notify_all();
     }
 }
 
@@ -139,7 +141,7 @@ impl<'a> Turn<'a> {
     fn wait(core: &'a Core, flight: &Flight) -> Turn<'a> {
         let early = |state: &mut State| state.landed < flight.number;
         let flights = &core.flights;
-        let state = flights.moved.wait_while(flights.state(), early);
+        let state = flights.has_landed.wait_while(flights.state(), early);
         drop(state.expect("no holder of the flights panics"));
         Turn { core }
     }
@@ -151,7 +153,7 @@ impl Drop for Turn<'_> {
             self.core.fail("a thread of the log", &"panicked");
         }
         self.core.flights.state().landed += 1;
-        self.core.flights.moved.notify_all();
+        self.core.flights.has_landed.notify_all();
     }
 }
 
