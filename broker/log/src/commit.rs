@@ -280,6 +280,7 @@ impl Core {
         };
         let Pending { buffer, answers } = pending;
         let group = buffer.into_group(sequence, &self.group_memory);
+        self.evict();
         self.flights.take_off(Some(group), answers, file, started)
     }
 

@@ -56,13 +56,17 @@ struct State {
     bytes: u64,
     /// For whichever thread lands them.
     handed_over: VecDeque<Flight>,
-    /// Nobody takes what is handed over any more.
+    /// Nothing more is handed over.
     closed: bool,
 }
 
 impl Flights {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the flights panics")
+    }
+
+    fn ring(&self) -> MutexGuard<'_, VecDeque<Arc<Group>>> {
+        self.ring.lock().expect("no holder of the ring panics")
     }
 
     /// Until one more group may take off.
@@ -107,28 +111,32 @@ impl Flights {
         Flight { number, group, answers, file, started }
     }
 
-    /// For another thread to land; given back if there is none.
-    pub fn hand_over(&self, flight: Flight) -> Option<Flight> {
-        let mut state = self.state();
-        if state.closed {
-            return Some(flight);
-        }
-        state.handed_over.push_back(flight);
-        drop(state);
+    /// For another thread to land.
+    pub fn hand_over(&self, flight: Flight) {
+        self.state().handed_over.push_back(flight);
         self.is_handed_over.notify_one();
-        None
     }
 
-    /// The next one that was handed over; none once `close` was called and all are taken.
+    /// The next one that was handed over; none once there will be no more and all are taken.
     pub fn next(&self) -> Option<Flight> {
         let none = |state: &mut State| state.handed_over.is_empty() && !state.closed;
         let state = self.is_handed_over.wait_while(self.state(), none);
         state.expect("no holder of the flights panics").handed_over.pop_front()
     }
 
-    pub fn close(&self) {
-        self.state().closed = true;
-        self.is_handed_over.notify_all();
+    /// Whoever hands over holds it; dropped, it says that there will be no more.
+    pub fn closing(&self) -> Closing<'_> {
+        self.state().closed = false;
+        Closing(self)
+    }
+}
+
+pub(crate) struct Closing<'a>(&'a Flights);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.is_handed_over.notify_all();
     }
 }
 
@@ -225,15 +233,15 @@ impl Core {
             self.progress.notify();
         }
         self.group_memory.keep(&group);
-        let mut ring = self.flights.ring.lock().expect("no holder of the ring panics");
-        ring.push_back(group);
-        self.evict(&mut ring);
+        self.flights.ring().push_back(group);
+        self.evict();
     }
 
     /// Oldest out, but never what segments do not hold yet. What slow readers still have of those
     /// that went counts, so that others go in its place: with what is unsettled on top, the bounds
     /// of both are never passed.
-    fn evict(&self, ring: &mut VecDeque<Arc<Group>>) {
+    pub fn evict(&self) {
+        let mut ring = self.flights.ring();
         let settled = Progress::at(&self.progress.settled);
         while self.group_memory.all() > self.options.tail_cache_bytes_max {
             let Some(oldest) = ring.front() else { break };

@@ -5,7 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -121,9 +121,6 @@ impl Log {
             thread.spawn(guarded).map_err(open_error("starting a thread"))
         };
         threads.push(spawn("commit", run_commit)?);
-        for _ in 0..FLIGHTS_MAX {
-            threads.push(spawn("land", run_land)?);
-        }
         threads.push(spawn("settle", run_settle)?);
         threads.push(spawn("feed", run_feed)?);
         if self.core.options.compaction.enabled {
@@ -372,7 +369,6 @@ impl Log {
     fn stop_threads(&self) {
         self.core.queue().open = false;
         self.core.stopping.store(true, Ordering::Release);
-        self.core.flights.close();
         self.core.queue_signal.notify_all();
         self.core.progress.notify();
         let mut threads = self.threads.lock().expect("no holder of the threads panics");
@@ -395,10 +391,19 @@ impl Drop for Log {
 }
 
 fn run_commit(core: &Core) {
+    std::thread::scope(|scope| {
+        // At the end, however that comes, so that the scope's threads end, too.
+        let _closing = core.flights.closing();
+        commit_groups(core, scope);
+    });
+}
+
+fn commit_groups<'scope>(core: &'scope Core, scope: &'scope Scope<'scope, '_>) {
+    let mut others = None;
     loop {
         core.flights.wait_for_place();
         let seen = core.progress.seen();
-        match commit(core) {
+        match commit(core, scope, &mut others) {
             Step::Worked => {}
             Step::Waiting if core.stopping.load(Ordering::Acquire) => break,
             Step::Waiting => core.progress.wait(seen, Duration::from_millis(100)),
@@ -419,21 +424,36 @@ fn run_commit(core: &Core) {
     }
 }
 
-/// Where a flush takes long, another thread waits for it, and the next group is written meanwhile.
-fn commit(core: &Core) -> Step {
-    let is_slow = core.progress.flush_is_slow.load(Ordering::Acquire);
+/// Where a flush takes long, `others` wait for it, and the next group is written meanwhile. They
+/// are there from the first time on; most logs never need them.
+fn commit<'scope>(
+    core: &'scope Core,
+    scope: &'scope Scope<'scope, '_>,
+    others: &mut Option<Vec<ScopedJoinHandle<'scope, ()>>>,
+) -> Step {
     let flight = match core.take_off() {
-        Ok(flight) if is_slow => core.flights.hand_over(flight),
-        Ok(flight) => Some(flight),
+        Ok(flight) => flight,
         Err(step) => return step,
     };
-    if let Some(flight) = flight {
+    if !core.progress.flush_is_slow.load(Ordering::Acquire) {
         core.land(flight);
+        return Step::Worked;
+    }
+    let others = others.get_or_insert_with(|| {
+        let named = || std::thread::Builder::new().name("log-land".to_owned());
+        // A system that has no thread left has this one.
+        (0..FLIGHTS_MAX)
+            .map_while(|_| named().spawn_scoped(scope, || land_all(core)).ok())
+            .collect()
+    });
+    match others.is_empty() {
+        true => core.land(flight),
+        false => core.flights.hand_over(flight),
     }
     Step::Worked
 }
 
-fn run_land(core: &Core) {
+fn land_all(core: &Core) {
     while let Some(flight) = core.flights.next() {
         core.land(flight);
     }
