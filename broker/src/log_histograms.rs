@@ -14,8 +14,10 @@ pub(crate) struct LogHistograms {
     stats: Arc<Mutex<Stats>>,
 }
 
-const SYNC_SECONDS: (&str, &str) =
-    ("odradek_commit_seconds", "Write and sync of one commit group to the journal.");
+const SYNC_SECONDS: (&str, &str) = (
+    "odradek_commit_seconds",
+    "Write and sync of one commit group to the journal, and the wait for those before it.",
+);
 const GROUP_BYTES: (&str, &str) =
     ("odradek_commit_group_bytes", "Bytes that one commit group carried.");
 

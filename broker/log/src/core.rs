@@ -2,8 +2,9 @@
 //! function here that does a bounded piece of work and returns, so that a test can drive all of
 //! them from one thread in any order.
 //!
-//! Lock order: compactor → another step's own state (committer, settler, feeder) → partitions →
-//! writer of a partition → shared of a partition → queues, handles, progress.
+//! Lock order: compactor → another step's own state (committer, settler, feeder) → the flights'
+//! ring → partitions → writer of a partition → shared of a partition → queues, handles, flights,
+//! progress.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,7 +100,7 @@ pub(crate) struct Progress {
     pub rolls_wanted: AtomicBool,
     /// The settle step found no room on the disk: appends are refused until it does.
     pub settle_stuck: AtomicBool,
-    /// `flushes` says when: syncs of several files had better share a flush of the disk.
+    /// `flushes` says when: several syncs had better be under way and share a flush of the disk.
     pub flush_is_slow: AtomicBool,
     moved: Mutex<u64>,
     signal: Condvar,

@@ -1,5 +1,5 @@
 //! Whether the journal's syncs take long: because this disk's flush does, or because there is much
-//! to write. Then syncs of several files had better go together.
+//! to write. Then syncs had better go together: of several files, and of several groups.
 
 use std::time::Duration;
 
