@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from harness.broker import Broker
-
-from .building import built
+from harness.building import built
 
 SOURCE = Path(__file__).with_name("sink.rs")
 

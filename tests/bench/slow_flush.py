@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .building import built
+from harness.building import built
 
 SOURCE = Path(__file__).with_name("slow_flush.c")
 

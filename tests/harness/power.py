@@ -7,12 +7,14 @@ one there, as after a real power cut. When its processes have ended nothing of i
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import uuid
 from pathlib import Path
 
 from .broker import Broker, die_with_parent
+from .building import built
 from .provision import CACHE, TESTS, attempt, say
 
 SOURCES = TESTS / "powercut"
@@ -28,20 +30,28 @@ def program():
     digest = hashlib.sha256()
     for path in sorted([*SOURCES.glob("Cargo.*"), *SOURCES.glob("src/*.rs")]):
         digest.update(path.read_bytes())
-    built = CACHE / "tools" / f"odradek-powercut-{digest.hexdigest()[:12]}"
-    if built.exists():
-        return built
-    say(f"building {SOURCES.name} into {built}")
+    kept = CACHE / "tools" / f"odradek-powercut-{digest.hexdigest()[:12]}"
+    if kept.exists():
+        return kept
+    say(f"building {SOURCES.name} into {kept}")
     target = CACHE / "powercut-target"
     problem = attempt(["cargo", "build", "-q", "--release", "--locked", "--manifest-path",
                        str(SOURCES / "Cargo.toml"), "--target-dir", str(target)])
     assert problem is None, f"tests/powercut cannot be built: {problem}"
-    built.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=built.parent, delete=False) as copy:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as copy:
         shutil.copyfile(target / "release" / "odradek-powercut", copy.name)
     os.chmod(copy.name, 0o755)
-    os.rename(copy.name, built)
-    return built
+    os.rename(copy.name, kept)
+    return kept
+
+
+def syncs_beside_writes(journal_each=None):
+    """The environment of a program that may write to a file while a sync of it takes its time
+    (`sync.c`). `journal_each`: of so many syncs of a journal only one covers anything."""
+    library = built(SOURCES / "sync.c", "cc", "-O2", "-shared", "-fPIC")
+    lies = {} if journal_each is None else {"POWERCUT_JOURNAL_EACH": str(journal_each)}
+    return {"LD_PRELOAD": str(library), **lies}
 
 
 class Machine:
@@ -100,6 +110,26 @@ class Machine:
         if self.layer.poll() is None:
             self.layer.stdin.close()
             self.layer.wait(60)
+
+
+def journal_groups(data):
+    """{sequence: the last one that was synced when it was written} of the groups whose beginning a
+    cut has left in the journal's newer file (broker/log/src/journal.rs, group.rs)."""
+    newest = (0, 0, b"")
+    for path in Path(data).glob("journal.*"):
+        content = path.read_bytes()
+        if len(content) > 64:
+            salt, first = struct.unpack_from("<QQ", content, 16)
+            newest = max(newest, (first, salt, content))
+    first, salt, content = newest
+    groups, at = {}, content.find(b"odrG")
+    while at >= 0:
+        header = content[at:at + 32]
+        if len(header) == 32 and struct.unpack_from("<Q", header, 8)[0] == salt:
+            sequence, synced = struct.unpack_from("<QQ", header, 16)
+            groups[sequence] = synced
+        at = content.find(b"odrG", at + 8)
+    return groups
 
 
 class PoweredBroker(Broker):

@@ -7,20 +7,23 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
-    TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::FallocateFlags;
 
 use crate::content::Change;
 use crate::disk::{Disk, Kind, Make, ROOT};
-use crate::power::{Afterwards, Machine};
+use crate::power::{Afterwards, Machine, SyncReply};
 
 /// Nobody else changes the disk, so the kernel may believe what it was told.
 const VALID: Duration = Duration::from_secs(3600);
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BLOCK_BYTES: u32 = 4096;
+/// As in `sync.c`.
+const IOCTL_SYNC: u32 = 0x5001;
+const IOCTL_LIE: u32 = 0x5002;
 
 pub struct Layer {
     pub machine: Arc<Machine>,
@@ -336,12 +339,34 @@ impl Filesystem for Layer {
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let state = enter!(self, reply, true);
-        self.machine.sync(state, inode.0, reply);
+        self.machine.sync(state, inode.0, SyncReply::Sync(reply));
     }
 
     fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let state = enter!(self, reply, true);
-        self.machine.sync(state, inode.0, reply);
+        self.machine.sync(state, inode.0, SyncReply::Sync(reply));
+    }
+
+    /// A sync during which the kernel lets others write to the file.
+    fn ioctl(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        command: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        if command != IOCTL_SYNC && command != IOCTL_LIE {
+            return reply.error(Errno::ENOTTY);
+        }
+        let state = enter!(self, reply, true);
+        match command {
+            IOCTL_SYNC => self.machine.sync(state, inode.0, SyncReply::Ioctl(reply)),
+            _ => self.machine.lie(state, inode.0, SyncReply::Ioctl(reply)),
+        }
     }
 
     fn release(

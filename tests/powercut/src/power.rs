@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use fuser::{Errno, ReplyEmpty};
+use fuser::{Errno, ReplyEmpty, ReplyIoctl};
 
 use crate::disk::Disk;
 
@@ -27,10 +27,32 @@ enum Power {
     Off(Afterwards),
 }
 
+/// How a sync was asked for: by the kernel's own request, or by an ioctl (`sync.c`).
+pub enum SyncReply {
+    Sync(ReplyEmpty),
+    Ioctl(ReplyIoctl),
+}
+
+impl SyncReply {
+    fn ok(self) {
+        match self {
+            Self::Sync(reply) => reply.ok(),
+            Self::Ioctl(reply) => reply.ioctl(0, &[]),
+        }
+    }
+
+    fn error(self, why: Errno) {
+        match self {
+            Self::Sync(reply) => reply.error(why),
+            Self::Ioctl(reply) => reply.error(why),
+        }
+    }
+}
+
 struct Sync {
     inode: u64,
     moments: (u64, u64),
-    reply: ReplyEmpty,
+    reply: SyncReply,
 }
 
 pub struct Machine {
@@ -98,9 +120,17 @@ impl Machine {
     }
 
     /// Answers once everything is durable that the file or folder holds now.
-    pub fn sync(self: &Arc<Self>, mut state: MutexGuard<'_, State>, inode: u64, reply: ReplyEmpty) {
+    pub fn sync(self: &Arc<Self>, mut state: MutexGuard<'_, State>, inode: u64, reply: SyncReply) {
         let moments = state.disk.moments(inode);
-        let sync = Sync { inode, moments, reply };
+        self.sync_until(state, Sync { inode, moments, reply });
+    }
+
+    /// A disk that lies: it takes its time, and covers nothing.
+    pub fn lie(self: &Arc<Self>, state: MutexGuard<'_, State>, inode: u64, reply: SyncReply) {
+        self.sync_until(state, Sync { inode, moments: (0, 0), reply });
+    }
+
+    fn sync_until(self: &Arc<Self>, mut state: MutexGuard<'_, State>, sync: Sync) {
         if !state.disk.direct {
             return match self.sync_delay.is_zero() {
                 true => finish(&mut state, sync),
@@ -108,6 +138,7 @@ impl Machine {
             };
         }
         drop(state);
+        let inode = sync.inode;
         // The file's bytes travel by themselves; what others wait for is only the flush behind it.
         let machine = self.clone();
         std::thread::spawn(move || {
@@ -157,7 +188,7 @@ fn finish(state: &mut State, sync: Sync) {
     }
 }
 
-fn give_up(reply: ReplyEmpty, afterwards: Afterwards) {
+fn give_up(reply: SyncReply, afterwards: Afterwards) {
     match afterwards {
         Afterwards::Fail => reply.error(Errno::EIO),
         // A reply that is dropped would answer.

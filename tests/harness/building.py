@@ -1,10 +1,10 @@
-"""Small programs of the benchmark's own, built when they are asked for."""
+"""Small programs of the tests' own in other languages, built when they are asked for."""
 
 import hashlib
 import os
 import tempfile
 
-from harness.provision import CACHE, ROOT, attempt, say
+from .provision import CACHE, ROOT, attempt, say
 
 
 def built(source, *command):
