@@ -63,7 +63,7 @@ fn live(world: &mut World, faults: Faults) {
                 let operations = world.random.random_range(1..40);
                 world.disk.fail_all_in(operations);
             }
-            13 if faults == Faults::Disk => {
+            13 | 22 | 23 if faults == Faults::Disk => {
                 let syncs = world.random.random_range(1..10);
                 world.disk.fail_sync_in(syncs);
             }
@@ -91,7 +91,9 @@ fn live(world: &mut World, faults: Faults) {
     }
     world.check();
     world.check_nothing_is_stuck();
-    println!("{} starts, {}", world.starts, world.model.summary());
+    let (starts, among_groups) = (world.starts, world.stops_among_groups);
+    let summary = world.model.summary();
+    println!("{starts} starts, {among_groups} stops among groups in flight, {summary}");
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn whatever_was_answered_holds_on_a_disk_that_fails() {
 
 /// Of the operations in a short life, one of so many is tried by each seed.
 const STRIDE: u64 = 8;
-const SHORT_STEPS: usize = 250;
+const SHORT_STEPS: usize = 350;
 
 #[test]
 fn the_power_may_go_at_any_operation_of_the_disk() {

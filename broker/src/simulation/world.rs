@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odradek_log::stepping::{self, Work};
+use odradek_log::stepping::{self, InFlight, Work};
 use odradek_log::{CrashMode, Log, MemoryDisk, MemoryViews, Options, Views};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -67,12 +67,17 @@ pub(super) struct World {
     running: Option<Running>,
     now_ms: i64,
     pub starts: usize,
+    /// Stops of any kind that found several groups in flight.
+    pub stops_among_groups: usize,
 }
 
 struct Running {
     runtime: Runtime,
     broker: Broker,
     calls: Vec<Call>,
+    /// Of the broker's log, until it is closed or abandoned.
+    in_flight: InFlight,
+    is_flush_slow: bool,
 }
 
 /// A request on its way.
@@ -114,6 +119,7 @@ impl World {
             running: None,
             now_ms: BEGIN_MS,
             starts: 0,
+            stops_among_groups: 0,
         };
         world.start().expect("an empty disk is opened");
         for (name, partitions) in TOPICS {
@@ -169,7 +175,13 @@ impl World {
             self.open_core()?
         };
         let broker = Broker::over(self.config.clone(), core);
-        self.running = Some(Running { runtime, broker, calls: Vec::new() });
+        self.running = Some(Running {
+            runtime,
+            broker,
+            calls: Vec::new(),
+            in_flight: InFlight::default(),
+            is_flush_slow: self.random.random_bool(0.5),
+        });
         self.starts += 1;
         self.begin();
         Ok(())
@@ -195,6 +207,7 @@ impl World {
         let mut waited_ms = 0;
         while !is_finished() {
             assert!(waited_ms < ANSWER_MS_MAX, "somebody waits for ever");
+            self.land_all();
             work_off(&self.core().log);
             self.pass(10);
             waited_ms += 10;
@@ -255,7 +268,7 @@ impl World {
     pub(super) fn act(&mut self) {
         match self.random.random_range(0..100) {
             0..=39 => self.ask_something(),
-            40..=74 => drop(self.work(Work::Commit)),
+            40..=74 => self.commit(),
             75..=84 => drop(self.work(Work::Settle)),
             85..=97 => {
                 let work = WORK[self.random.random_range(2..WORK.len())];
@@ -271,8 +284,30 @@ impl World {
         self.recover_if_failed();
     }
 
+    fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.running.as_mut().expect("started").in_flight
+    }
+
+    /// One group after the other; where a flush is slow the next one is written more often than
+    /// the oldest one is synced, so that several are in flight.
+    fn commit(&mut self) {
+        let log = self.core().log.clone();
+        match self.running().is_flush_slow && self.random.random_bool(0.7) {
+            true => drop(self.in_flight().take_off(&log)),
+            false => drop(self.work(Work::Commit)),
+        }
+    }
+
+    fn land_all(&mut self) {
+        let log = self.core().log.clone();
+        while self.in_flight().land(&log) {}
+    }
+
+    /// A commit lands the oldest group in flight; where there is none, it writes and lands the next.
     pub(super) fn work(&mut self, work: Work) -> bool {
-        stepping::step(&self.core().log, work, self.now_ms)
+        let log = self.core().log.clone();
+        let has_landed = work == Work::Commit && self.in_flight().land(&log);
+        has_landed || stepping::step(&log, work, self.now_ms)
     }
 
     /// Until everybody has an answer, and the log has come to rest.
@@ -280,6 +315,7 @@ impl World {
         let mut waited_ms = 0;
         while !self.running().calls.is_empty() {
             assert!(waited_ms < ANSWER_MS_MAX, "{:?}", self.running().calls[0].planned.request);
+            self.land_all();
             work_off(&self.core().log);
             self.pass(10);
             waited_ms += 10;
@@ -297,7 +333,12 @@ impl World {
         if self.core().log.failed().is_none() && !self.disk.is_dead() {
             return;
         }
-        if self.disk.is_dead() || self.random.random_bool(0.3) {
+        if self.disk.is_dead() || self.random.random_bool(0.4) {
+            if self.random.random_bool(0.7) {
+                // The other groups in flight are answered before.
+                self.land_all();
+                self.pass(1);
+            }
             self.crash();
             return;
         }
@@ -358,13 +399,14 @@ impl World {
     }
 
     fn stop(&mut self, power_cut: Option<CrashMode>) {
-        let Running { runtime, broker, calls } = self.running.take().expect("started");
+        let running = self.running.take().expect("started");
+        let Running { runtime, broker, calls, in_flight, .. } = running;
+        self.stops_among_groups += usize::from(in_flight.count() > 1);
         let log = broker.core().log.clone();
         for call in calls {
             self.clients[call.client].hear(&call.planned, None, &mut self.model);
         }
-        drop(runtime);
-        drop(broker);
+        drop((runtime, broker, in_flight));
         stepping::abandon(&log);
         let log = {
             let held = log;
@@ -395,7 +437,8 @@ impl World {
         }
     }
 
-    fn close(&self) {
+    fn close(&mut self) {
+        self.land_all();
         let _entered = self.running().runtime.enter();
         let core = self.core();
         core.groups.close();
