@@ -13,11 +13,13 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from . import wire
 from .broker import Broker, die_with_parent
 from .building import built
 from .provision import CACHE, TESTS, attempt, say
 
 SOURCES = TESTS / "powercut"
+GROUP_MAGIC, GROUP_BYTES_MAX = b"odrG", 8 << 20
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -112,23 +114,23 @@ class Machine:
             self.layer.wait(60)
 
 
-def journal_groups(data):
-    """{sequence: the last one that was synced when it was written} of the groups whose beginning a
-    cut has left in the journal's newer file (broker/log/src/journal.rs, group.rs)."""
-    newest = (0, 0, b"")
+def journal_end(data, count=12):
+    """{sequence: the last one that was synced when it was written} of the last whole groups that a
+    cut has left in the journal (broker/log/src/journal.rs, group.rs)."""
+    first, salt, content = 0, 0, b""
     for path in Path(data).glob("journal.*"):
-        content = path.read_bytes()
-        if len(content) > 64:
-            salt, first = struct.unpack_from("<QQ", content, 16)
-            newest = max(newest, (first, salt, content))
-    first, salt, content = newest
-    groups, at = {}, content.find(b"odrG")
-    while at >= 0:
-        header = content[at:at + 32]
-        if len(header) == 32 and struct.unpack_from("<Q", header, 8)[0] == salt:
-            sequence, synced = struct.unpack_from("<QQ", header, 16)
-            groups[sequence] = synced
-        at = content.find(b"odrG", at + 8)
+        found = path.read_bytes()
+        if len(found) > 64 and struct.unpack_from("<Q", found, 24)[0] > first:
+            (salt, first), content = struct.unpack_from("<QQ", found, 16), found
+    groups, at = {}, len(content)
+    while len(groups) < count and (at := content.rfind(GROUP_MAGIC, 0, at)) >= 0:
+        header = content[at:at + 64]
+        _, payload_bytes, its_salt, sequence, synced = struct.unpack_from("<4sIQQQ", header)
+        if its_salt == salt and payload_bytes < GROUP_BYTES_MAX:
+            crc = wire.crc32c(header[:60], salt >> 32 ^ salt & 0xFFFFFFFF)
+            crc = wire.crc32c(content[at + 64:at + 64 + payload_bytes], crc)
+            if crc == struct.unpack_from("<I", header, 60)[0]:
+                groups[sequence] = synced
     return groups
 
 

@@ -22,8 +22,9 @@ def crc32c_table():
 TABLE = crc32c_table()
 
 
-def crc32c(data):
-    value = 0xFFFFFFFF
+def crc32c(data, before=0):
+    """Of what has the checksum `before`, and this behind it."""
+    value = before ^ 0xFFFFFFFF
     for byte in data:
         value = (value >> 8) ^ TABLE[(value ^ byte) & 0xFF]
     return value ^ 0xFFFFFFFF

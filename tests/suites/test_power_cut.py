@@ -18,7 +18,7 @@ import time
 import pytest
 from harness.broker import wait_for
 from harness.power import (
-    Machine, PoweredBroker, Unavailable, journal_groups, syncs_beside_writes)
+    Machine, PoweredBroker, Unavailable, journal_end, syncs_beside_writes)
 from harness.witnesses import PROPERTIES, Witnesses
 
 pytestmark = pytest.mark.odradek_only
@@ -49,8 +49,8 @@ class Cuts:
         self.broken = "odradek.durability" in properties or journal_each
         self.witnesses = Witnesses(self.broker, seed, PAUSE_SECONDS, trusted=not self.broken)
         self.cuts = self.torn = self.lost = 0
-        # Of each cut under load: groups in flight, with the last one that is left of them, when
-        # that was written; and cuts that left a group behind one that is missing.
+        # Of each cut under load: groups in flight, with the last whole one that is left, when that
+        # was written; and cuts that left a whole group behind one that is torn or missing.
         self.in_flight, self.holes = [], 0
 
     def begin(self):
@@ -76,7 +76,7 @@ class Cuts:
         self.witnesses.wait_for_all()
         time.sleep(self.random.random() * LOAD_SECONDS_MAX)  # where in its work the cut finds it
         self.cut()
-        groups = journal_groups(self.broker.disk / "data")
+        groups = journal_end(self.broker.disk / "data")
         self.in_flight.append(max(groups) - groups[max(groups)])
         self.holes += max(groups) - min(groups) >= len(groups)
         while self.random.random() < 0.4:
