@@ -12,17 +12,25 @@ QUIET = {
 }
 
 
-def value_of(number):
+# More than the log writes to a segment at once, without its journal (broker/log/src/direct.rs).
+LARGE_BYTES = 300 << 10
+# After so many a producer is seen to have got on.
+SOME_RECORDS, SOME_LARGE = 100, 5
+LARGE_PAUSE_SECONDS = 0.05
+
+
+def value_of(number, large=False):
     """The record that is this number."""
-    return b"%d" % number + b"." * (number % 300)
+    return b"%d" % number + b"." * (number % 300 + large * LARGE_BYTES)
 
 
 class Load:
     """A librdkafka producer that writes increasing numbers and notes which were acknowledged; as
-    fast as it can, or with a pause after every hundred."""
+    fast as it can, or with a pause after every hundred; of large ones after each."""
 
-    def __init__(self, broker, topic, idempotent, codec, acks="all", pause_seconds=0):
+    def __init__(self, broker, topic, idempotent, codec, acks="all", pause_seconds=0, large=False):
         self.topic, self.idempotent, self.stop, self.next = topic, idempotent, False, 0
+        self.large, self.some = large, SOME_LARGE if large else SOME_RECORDS
         self.pause_seconds, self.running = pause_seconds, threading.Event()
         self.running.set()
         self.acknowledged = {index: {} for index in range(PARTITIONS)}  # offset: number
@@ -51,10 +59,12 @@ class Load:
             self.producer.poll(0.01)
             return
         self.producer.produce(
-            self.topic, value_of(number), partition=number % PARTITIONS,
+            self.topic, value_of(number, self.large), partition=number % PARTITIONS,
             on_delivery=lambda error, message: self.note(error, message, number))
         self.next += 1
-        if self.pause_seconds and number % 100 == 0:
+        if self.large:
+            time.sleep(LARGE_PAUSE_SECONDS)
+        elif self.pause_seconds and number % SOME_RECORDS == 0:
             time.sleep(self.pause_seconds)
         self.producer.poll(0)
 

@@ -30,10 +30,14 @@ from .load import PARTITIONS, QUIET, Load, value_of
 SETTLE_SECONDS_MAX = 120
 # librdkafka's own limit is ten; on a machine that hardly turns it comes to that later.
 ANSWER_SECONDS_MAX = 15
+# Of each producer: whether it is idempotent, its codec, acks, and whether its records are large.
 LOADS = {
-    "idempotent": (True, "lz4", "all"), "one": (False, "none", "1"), "all": (False, "zstd", "all"),
-    "unpacked": (True, "none", "all"),
+    "idempotent": (True, "lz4", "all", False), "one": (False, "none", "1", False),
+    "all": (False, "zstd", "all", False), "unpacked": (True, "none", "all", False),
+    "large": (True, "none", "all", True),
 }
+# Of a topic's own; else two large records would fill a segment.
+CONFIGS = {"large": {"segment.bytes": str(8 << 20)}}
 # Segments that are sealed often; compaction and deletion at work meanwhile.
 PROPERTIES = {
     "auto.create.topics.enable": "false",
@@ -285,7 +289,8 @@ class Witnesses:
 
     def create_topics(self):
         admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.broker.bootstrap})
-        new = [NewTopic(name, PARTITIONS, 1) for name in [*LOADS, Transactions.TOPIC]]
+        new = [NewTopic(name, PARTITIONS, 1, config=CONFIGS.get(name, {}))
+               for name in [*LOADS, Transactions.TOPIC]]
         new.append(NewTopic(Keyed.TOPIC, PARTITIONS, 1, config=Keyed.CONFIG))
         for future in admin.create_topics(new).values():
             future.result(20)
@@ -294,8 +299,8 @@ class Witnesses:
         """Everybody at work."""
         broker = self.broker
         self.loads = {
-            name: Load(broker, name, idempotent, codec, acks, self.pause_seconds)
-            for name, (idempotent, codec, acks) in LOADS.items()}
+            name: Load(broker, name, idempotent, codec, acks, self.pause_seconds, large)
+            for name, (idempotent, codec, acks, large) in LOADS.items()}
         self.reader = Reader(broker, [*LOADS, Transactions.TOPIC, Keyed.TOPIC], "read_uncommitted")
         self.committed = Reader(broker, [Transactions.TOPIC], "read_committed")
         self.transactions = [Transactions(broker, name) for name in ("first", "second")]
@@ -318,7 +323,7 @@ class Witnesses:
         that went once a second: the others take longer."""
         before = {load: load.count() for load in self.loads.values()}
         for load, count in before.items():
-            wait_for(f"{load.topic} to get on", lambda: load.count() > count + 100, 60, 0.01)
+            wait_for(f"{load.topic} to get on", lambda: load.count() > count + load.some, 60, 0.01)
 
     def go_on(self):
         for one in [*self.loads.values(), *self.workers]:
@@ -503,9 +508,11 @@ def mark_of(message):
     if key is not None:
         return key, None if value is None else zlib.crc32(value)
     digits = value.rstrip(b".")
-    if digits.isdigit() and value == value_of(int(digits)):
-        return int(digits)
-    return value
+    if digits.isdigit():
+        number = int(digits)
+        if value in (value_of(number), value_of(number, large=True)):
+            return number
+    return value if len(value) < 1000 else (value[:40], zlib.crc32(value))
 
 
 def not_as_shown(shown, stored, starts):
