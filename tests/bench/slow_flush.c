@@ -1,5 +1,5 @@
-/* Put before a server's C library (LD_PRELOAD), this makes its disk's flush a slow one: whoever syncs
- * a file waits, behind the sync itself, for one flush of SLOW_FLUSH_MS milliseconds that begins
+/* Put before a server's C library (LD_PRELOAD), this makes its disk's flush a slow one: whoever
+ * syncs a file waits, behind the sync itself, for one flush of SLOW_FLUSH_MS milliseconds that begins
  * after it. One flush goes on at a time, and all who wait when it begins share it, as the kernel
  * has it. A FUSE file system cannot do that by itself: the kernel lets nobody write to a file, or
  * sync it once more, while its sync is under way (tests/powercut/sync.c). */

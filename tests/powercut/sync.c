@@ -1,10 +1,10 @@
 /* Put before a program's C library (LD_PRELOAD), this lets others write to a file of the layer, and
  * sync it once more, while a sync of it is under way, as on a disk. The kernel holds a FUSE file's
- * lock for the whole of its fsync, but not for an ioctl: by one, the layer is asked for the same. On
- * files that are not the layer's a sync is what it was.
+ * lock for the whole of its fsync, but not for an ioctl: by one, the layer is asked for the same.
+ * On files that are not the layer's a sync is what it was.
  *
- * With POWERCUT_JOURNAL_EACH=N the disk lies: of the syncs of Odradek's journal only each N-th covers
- * anything, the others take as long and say that all is well. */
+ * With POWERCUT_JOURNAL_EACH=N the disk lies: of the syncs of Odradek's journal only each N-th
+ * covers anything, the others take as long and say that all is well. */
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -4,8 +4,8 @@ every start works, also of a start that was itself cut.
 
 `odradek.durability=interval` answers before the flush; the same run must catch that.
 
-The same once more where a flush takes its time, so that several groups of the log are in flight when
-the power goes; there a disk that lies about some syncs of the journal is what must be caught.
+The same once more where a flush takes its time, so that several groups of the log are in flight
+when the power goes; there a disk that lies about some syncs of the journal must be caught.
 """
 
 import os

@@ -303,7 +303,8 @@ impl World {
         while self.in_flight().land(&log) {}
     }
 
-    /// A commit lands the oldest group in flight; where there is none, it writes and lands the next.
+    /// A commit lands the oldest group in flight; where there is none, it writes and lands the
+    /// next.
     pub(super) fn work(&mut self, work: Work) -> bool {
         let log = self.core().log.clone();
         let has_landed = work == Work::Commit && self.in_flight().land(&log);
