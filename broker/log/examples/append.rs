@@ -5,6 +5,8 @@
 //!
 //! `cargo run --release -p odradek-log --example append -- <folder> [MiB] [which, from 0] [sled]`
 //!
+//! `PARTITIONS=n` in the environment: so many instead of twelve.
+//!
 //! Memory is the process's highest so far: ask for one load at a time to compare it.
 
 use std::sync::Arc;
@@ -17,7 +19,6 @@ use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
 use uuid::Uuid;
 
-const PARTITIONS: i32 = 12;
 const CHUNK_BYTES: usize = 32 << 10;
 
 struct Load {
@@ -36,6 +37,8 @@ fn main() {
         Load { name: "1 MiB, one at a time", unit_bytes: 1 << 20, in_flight: 1 },
         Load { name: "64 KiB, 32 in flight", unit_bytes: 64 << 10, in_flight: 32 },
         Load { name: "16 KiB, 12 in flight", unit_bytes: 16 << 10, in_flight: 12 },
+        Load { name: "192 KiB, 40 in flight", unit_bytes: 192 << 10, in_flight: 40 },
+        Load { name: "1 MiB, 8 in flight", unit_bytes: 1 << 20, in_flight: 8 },
     ];
     let only = arguments.next().and_then(|which| which.parse::<usize>().ok());
     let store = match arguments.next().as_deref() {
@@ -120,7 +123,7 @@ fn start(dir: &str, store: Store) -> (Log, Vec<PartitionId>) {
     options.disk_reserve_bytes = 0;
     options.store = store;
     let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir))).expect("opens");
-    let ids: Vec<PartitionId> = (0..PARTITIONS)
+    let ids: Vec<PartitionId> = (0..number("PARTITIONS").unwrap_or(12))
         .map(|partition| PartitionId { topic_id: Uuid::from_u128(1), partition })
         .collect();
     for id in &ids {
@@ -137,6 +140,10 @@ fn start(dir: &str, store: Store) -> (Log, Vec<PartitionId>) {
     }
     log.start().expect("started");
     (log, ids)
+}
+
+fn number<T: std::str::FromStr>(key: &str) -> Option<T> {
+    std::env::var(key).ok().and_then(|value| value.parse().ok())
 }
 
 /// One batch of about so many bytes with records of 1 KiB, and how many those are.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::core::Core;
+use crate::direct;
 use crate::feed::Fed;
 use crate::folders::{self, Metadata};
 use crate::index::{self, SegmentIndex, Summary};
@@ -115,11 +116,15 @@ impl Core {
             let mut shared = partition.shared();
             shared.settled_end = shared.settled_end.min(first.base_offset);
         }
+        let cut = recovery.as_ref().and_then(|recovery| recovery.cut_of(partition.id));
         let known = self.load_sealed(partition, &stored, &files)?;
         if let Some((base_offset, bytes)) = known.1 {
             let known = self.known_active(partition, &stored, known.0, base_offset, bytes);
-            let load =
-                ActiveLoad { bytes, careful, limit: first_beyond(&entries, &known.index.summary) };
+            let limit = match careful {
+                true => cut,
+                false => first_beyond(&entries, &known.index.summary).or(cut),
+            };
+            let load = ActiveLoad { bytes, careful, limit, marked_end: marked_end(&entries, base_offset) };
             damage.extend(self.load_active(partition, known, load)?);
         } else {
             partition.writer().producers = known.0;
@@ -128,6 +133,7 @@ impl Core {
             self.replay(partition, recovery, &entries, now_ms, &mut damage)?;
             recovery.damage.extend(damage.iter().copied());
         }
+        self.cut_behind(partition)?;
         for damage in &damage {
             tracing::error!(?damage, folder = partition.folder, "acknowledged records are lost");
         }
@@ -302,11 +308,12 @@ impl Core {
     ) -> io::Result<Option<Damage>> {
         let name = known.index.summary.name();
         let from = known.index.summary.bytes;
-        let limit = load.limit.filter(|_| !load.careful);
         let walk = Walk { from, to: load.bytes, verify: load.careful };
-        let (known, end) = self.walk_on(partition, known, walk, limit)?;
+        let (known, end) = self.walk_on(partition, known, walk, load.limit)?;
         let summary = known.index.summary;
         let cut = end < load.bytes;
+        // Marked bytes are there and nowhere else: what is behind them is cut later.
+        let has_marked = load.marked_end.is_some_and(|end_offset| end_offset > summary.end_offset);
         // After a clean close all of it was synced; after another one what the journal holds none
         // of was, by a checkpoint (invariants 2 and 4). A sync of every partition would make the
         // start slow.
@@ -314,18 +321,22 @@ impl Core {
         let mut file = None;
         if cut || unproven {
             let made = self.disk.create(&partition.segment_path(name))?;
-            if cut {
+            if cut && !has_marked {
                 made.set_len(end)?;
+            }
+            if load.careful {
+                walk::rewrite(&made, from, end)?;
             }
             file = Some(made);
         }
         let mut writer = partition.writer();
         writer.producers = known.producers;
+        writer.in_one_segment_to = load.marked_end.unwrap_or(0);
         writer.dirty |= cut || unproven;
         writer.folder_dirty |= unproven;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);
-        if summary.is_empty() {
+        if summary.is_empty() && !has_marked {
             drop(shared);
             drop(file);
             self.segments.close_readers(partition.id, Some(name));
@@ -375,6 +386,7 @@ impl Core {
         now_ms: i64,
         damage: &mut Vec<Damage>,
     ) -> io::Result<()> {
+        let mut lost_to = 0;
         for entry in entries {
             let end = partition.shared().settled_end;
             if entry.last_offset < end {
@@ -389,9 +401,51 @@ impl Core {
                     to_offset: entry.base_offset,
                 });
             }
-            let batches = recovery.batches(entry)?;
+            let batches = match &entry.marked {
+                None => recovery.batches(entry)?,
+                Some(at) => {
+                    let folder = &partition.folder;
+                    match direct::marked_bytes(&*self.disk, folder, at, entry.bytes)? {
+                        direct::Found::Whole(batches) => batches,
+                        direct::Found::Other | direct::Found::NoFile => {
+                            lost_to = entry.last_offset + 1;
+                            continue;
+                        }
+                    }
+                }
+            };
             self.segments.append(partition, &[batches], now_ms)?;
             recovery.recovered_bytes += entry.bytes as u64;
+        }
+        // What is lost in the middle was told by what follows it.
+        let shared = partition.shared();
+        let from_offset = shared.settled_end.max(shared.log_start_offset);
+        if lost_to > from_offset {
+            damage.push(Damage { partition: partition.id, from_offset, to_offset: lost_to });
+        }
+        Ok(())
+    }
+
+    /// What the active segment holds beyond all that counts.
+    fn cut_behind(&self, partition: &Partition) -> io::Result<()> {
+        let mut writer = partition.writer();
+        writer.in_one_segment_to = 0;
+        let active = partition.shared().active.as_ref().map(|active| active.summary);
+        let (Some(summary), Some(file)) = (active, writer.file.clone()) else { return Ok(()) };
+        if file.byte_count()? > summary.bytes {
+            file.set_len(summary.bytes)?;
+            writer.dirty = true;
+        }
+        if summary.is_empty() {
+            // All that was to be in it is damaged.
+            drop(file);
+            writer.file = None;
+            let mut shared = partition.shared();
+            self.segments.change_active(&mut shared, |active| *active = None);
+            shared.segments.pop();
+            drop(shared);
+            self.segments.close_readers(partition.id, Some(summary.name()));
+            self.disk.delete(&partition.segment_path(summary.name()))?;
         }
         Ok(())
     }
@@ -437,8 +491,15 @@ fn decode_producers(value: &[u8]) -> Option<(i64, Producers, Vec<AbortedTransact
 struct ActiveLoad {
     bytes: u64,
     careful: bool,
-    /// Where the journal takes over.
+    /// Where the journal takes over, or what does not count begins.
     limit: Option<i64>,
+    /// Of the last marked bytes in it.
+    marked_end: Option<i64>,
+}
+
+fn marked_end(entries: &[Recovered], segment: i64) -> Option<i64> {
+    let here = |entry: &&Recovered| entry.marked.is_some_and(|at| at.segment == segment);
+    entries.iter().rfind(here).map(|entry| entry.last_offset + 1)
 }
 
 /// The first offset that the journal holds and that is not known to be synced. A segment may end

@@ -49,6 +49,7 @@ mod clean;
 mod commit;
 mod compact;
 mod core;
+mod direct;
 mod disk;
 mod feed;
 mod flight;

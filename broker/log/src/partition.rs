@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use bytes::Bytes;
 
+use crate::direct::Front;
 use crate::disk::DiskFile;
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::name::{FileKind, SegmentName};
@@ -98,6 +99,10 @@ pub(crate) struct Writer {
     pub dirty: bool,
     /// Names were added to the folder since its last sync.
     pub folder_dirty: bool,
+    /// Where the file ends, if that is beyond what is settled: see `direct`.
+    pub front: Option<Front>,
+    /// Below this offset a start brings back what marked bytes lie behind: in one segment.
+    pub in_one_segment_to: i64,
     pub producers: Producers,
 }
 
@@ -123,6 +128,14 @@ impl Partition {
 
     pub fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().expect("no holder of a partition's writer panics")
+    }
+
+    pub fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => panic!("no holder of a partition's writer panics"),
+        }
     }
 
     pub fn is_removed(&self) -> bool {
@@ -203,5 +216,12 @@ impl Shared {
         while self.tail.front().is_some_and(|entry| entry.sequence <= sequence) {
             self.tail.pop_front();
         }
+    }
+}
+
+impl Writer {
+    /// What is in the file behind what is settled.
+    pub fn front_beyond(&self, settled_end: i64) -> Option<Front> {
+        self.front.filter(|front| front.end_offset > settled_end)
     }
 }
