@@ -23,7 +23,7 @@
 //! - **What a segment holds beyond all that counts must be known to be that**, after a crash, too:
 //!   a start takes a segment as it is up to the first batch that the journal holds. So a partition
 //!   goes this way only while the journal holds an entry of it that was synced and that no header
-//!   calls checkpointed. For that, headers state a checkpoint some groups late.
+//!   calls checkpointed. For that, headers of large groups state a checkpoint some groups late.
 //! - **A start** believes a group behind the last one that is proven only if all its marked bytes
 //!   are there; else it is a torn tail, with all behind it (`cut_torn`). A proven group without its
 //!   bytes is damage, told by `attach`. A segment that is gone was sealed, or its partition removed,
@@ -57,8 +57,8 @@ use crate::wire;
 
 /// Partitions of one group that go this way: each costs a sync.
 const PARTITIONS_MAX: usize = 16;
-/// Headers state a checkpoint so many groups late: a partition that was in one of the last few has
-/// an entry there that counts by the journal.
+/// Headers of large groups state a checkpoint so many groups late: a partition that was in one of
+/// the last few has an entry there that counts by the journal.
 const STATED_LATE: u64 = 4;
 
 /// How far a segment is written, where that is beyond what is settled.
@@ -93,10 +93,10 @@ impl Core {
             && self.options.durability == Durability::Sync
     }
 
-    /// What headers say of the last checkpoint.
-    pub fn checkpointed_to_state(&self) -> u64 {
+    /// What the header of such a group says of the last checkpoint.
+    pub fn checkpointed_to_state(&self, group_bytes: usize) -> u64 {
         let checkpointed = Progress::at(&self.progress.checkpointed);
-        if !self.is_direct() {
+        if !self.is_direct() || group_bytes < self.options.direct_bytes_min {
             return checkpointed;
         }
         checkpointed.min(Progress::at(&self.progress.synced).saturating_sub(STATED_LATE))
