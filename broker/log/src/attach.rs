@@ -124,7 +124,8 @@ impl Core {
                 true => cut,
                 false => first_beyond(&entries, &known.index.summary).or(cut),
             };
-            let load = ActiveLoad { bytes, careful, limit, marked_end: marked_end(&entries, base_offset) };
+            let load =
+                ActiveLoad { bytes, careful, limit, marked_end: marked_end(&entries, base_offset) };
             damage.extend(self.load_active(partition, known, load)?);
         } else {
             partition.writer().producers = known.0;
@@ -336,7 +337,9 @@ impl Core {
         writer.folder_dirty |= unproven;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);
-        if summary.is_empty() && !has_marked {
+        // One of which the journal tells stays, even while it is empty: of one that is gone, a mark
+        // says that it was sealed.
+        if summary.is_empty() && load.limit.is_none() {
             drop(shared);
             drop(file);
             self.segments.close_readers(partition.id, Some(name));

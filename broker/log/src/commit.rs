@@ -260,7 +260,8 @@ impl Core {
     /// What goes to segments, then the group in the journal that speaks of it.
     fn write_parts(&self, committer: &mut Committer, pending: Pending) -> Flight {
         let started = Instant::now();
-        committer.stated = committer.stated.max(self.checkpointed_to_state(pending.buffer.byte_count()));
+        committer.stated =
+            committer.stated.max(self.checkpointed_to_state(pending.buffer.byte_count()));
         match self.write_directly(&pending.buffer, committer.stated) {
             Ok(direct) => self.write_group(committer, pending, direct, started),
             Err(error) => {

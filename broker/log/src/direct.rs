@@ -173,7 +173,8 @@ impl Core {
             },
         });
         direct.files.push(file.clone());
-        let undo = Undo { partition: partition.clone(), file, front: writer.front, bytes: front.bytes };
+        let undo =
+            Undo { partition: partition.clone(), file, front: writer.front, bytes: front.bytes };
         direct.undo.push(undo);
         writer.front = Some(Front {
             end_offset: last.last_offset + 1,

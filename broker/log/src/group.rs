@@ -242,8 +242,8 @@ pub(crate) struct MarkedAt {
 fn write_header(bytes: &mut [u8], seal: Seal, entry_count: usize, mark_count: usize) {
     let payload_bytes = bytes.len() - HEADER_BYTES;
     let payload_bytes = u32::try_from(payload_bytes).expect("bounded by the journal file");
-    let [entry_count, mark_count] = [entry_count, mark_count]
-        .map(|count| u32::try_from(count).expect("bounded by the bytes"));
+    let [entry_count, mark_count] =
+        [entry_count, mark_count].map(|count| u32::try_from(count).expect("bounded by the bytes"));
     let header = &mut bytes[..HEADER_BYTES];
     header[0..4].copy_from_slice(&MAGIC.to_le_bytes());
     header[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
