@@ -32,7 +32,7 @@
 //!   what lies behind is cut. The places are those of before: what precedes marked bytes in their
 //!   segment comes back there without a seal between.
 //!
-//! Whatever is rare stays in the journal: a partition whose writer is busy, whose segment is empty,
+//! Whatever is rare stays in the journal: a partition that is just being synced, whose segment is empty,
 //! full, old or about to be sealed, or on a full disk.
 
 use std::collections::BTreeMap;
@@ -131,8 +131,8 @@ impl Core {
         stated: u64,
     ) -> io::Result<()> {
         let partition = &entries[0].partition;
-        // Else the next groups would wait for whatever its holder does.
-        let Some(mut writer) = partition.try_writer() else { return Ok(()) };
+        // Else the next groups would wait for a checkpoint.
+        let Some(mut writer) = partition.writer_unless_syncing() else { return Ok(()) };
         // Before the look at the tail: one that lands between the two is in both.
         let in_flight = self.flights.groups();
         let Some(plan) = plan(partition, &in_flight, entries, buffer, writer.front, stated) else {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
@@ -30,6 +30,7 @@ pub(crate) struct Partition {
     pub removed: AtomicBool,
     /// The side files that a start found after an unclean stop: see `clean`.
     pub sides_unproven: AtomicBool,
+    is_syncing: AtomicBool,
     shared: Mutex<Shared>,
     writer: Mutex<Writer>,
 }
@@ -117,6 +118,7 @@ impl Partition {
             refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             sides_unproven: AtomicBool::new(false),
+            is_syncing: AtomicBool::new(false),
             shared: Mutex::new(Shared::default()),
             writer: Mutex::new(Writer::default()),
         }
@@ -130,12 +132,15 @@ impl Partition {
         self.writer.lock().expect("no holder of a partition's writer panics")
     }
 
-    pub fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
-        match self.writer.try_lock() {
-            Ok(writer) => Some(writer),
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(_)) => panic!("no holder of a partition's writer panics"),
-        }
+    /// For whoever does not wait for a sync, but for a write.
+    pub fn writer_unless_syncing(&self) -> Option<MutexGuard<'_, Writer>> {
+        (!self.is_syncing.load(Ordering::Acquire)).then(|| self.writer())
+    }
+
+    /// A sync under the writer's lock, for as long as this is held.
+    pub fn syncing(&self) -> Syncing<'_> {
+        self.is_syncing.store(true, Ordering::Release);
+        Syncing(self)
     }
 
     pub fn is_removed(&self) -> bool {
@@ -216,6 +221,14 @@ impl Shared {
         while self.tail.front().is_some_and(|entry| entry.sequence <= sequence) {
             self.tail.pop_front();
         }
+    }
+}
+
+pub(crate) struct Syncing<'a>(&'a Partition);
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        self.0.is_syncing.store(false, Ordering::Release);
     }
 }
 

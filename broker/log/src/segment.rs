@@ -247,6 +247,7 @@ impl Segments {
             Some(file) => file,
             None => self.disk.create(&path)?,
         };
+        let _syncing = partition.syncing();
         // A write that failed half-way may have left bytes behind the last batch.
         if file.byte_count()? > active.summary.bytes {
             file.set_len(active.summary.bytes)?;

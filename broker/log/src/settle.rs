@@ -267,6 +267,7 @@ impl Core {
         if writer.dirty
             && let Some(file) = &writer.file
         {
+            let _syncing = partition.syncing();
             file.sync()?;
         }
         self.segments.sync_names(partition, &mut writer)?;
