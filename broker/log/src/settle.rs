@@ -235,8 +235,10 @@ impl Core {
         // Else a log of many partitions, a few of them written to at a time, would in the end have
         // all of them open.
         for (id, partition) in std::mem::take(&mut settler.kept) {
-            if !dirty.contains_key(&id) {
-                partition.writer().file = None;
+            let mut writer = partition.writer();
+            // What was carried to it and is not settled yet is the next one's.
+            if !dirty.contains_key(&id) && !writer.dirty {
+                writer.file = None;
             }
         }
         if keep_open {
