@@ -6,7 +6,7 @@ use super::each_seed;
 use super::faults::positions;
 use super::world::World;
 use crate::core::Step;
-use crate::disk::CrashMode;
+use crate::disk::{CrashMode, Disk};
 use crate::flight::Flight;
 use crate::types::*;
 
@@ -214,4 +214,91 @@ fn a_journal_without_marks_is_read_as_it_was_written_before_there_were_any() {
     // One entry, and nothing in the 16 bytes that were reserved.
     let header = found.expect("the group");
     assert_eq!((&header[40..44], &header[44..60]), (&[1, 0, 0, 0][..], &[0; 16][..]));
+}
+
+/// What of a group is in the segment, and in the journal is not whole, does not count; also where
+/// the view says that the segment is known up to the end of what the journal holds.
+#[test]
+fn a_torn_group_leaves_nothing_in_a_segment_that_the_view_knows_up_to_it() {
+    each_seed("torn behind a view", 6, |seed| {
+        let (mut world, ids) = busy(seed);
+        begin(&mut world, ids[0]);
+        append(&mut world, ids[0], 1_000);
+        world.drain();
+        world.log.core().checkpoint_view();
+        append(&mut world, ids[0], 1_200);
+        drop(fly(&world));
+        assert!(direct_bytes(&world) > 2_200);
+        let name = ["journal.0", "journal.1"].into_iter().find(|name| {
+            // The other one is of before the start.
+            positions(&world.disk.content(name).unwrap_or_default()).len() == 3
+        });
+        let name = name.expect("in use");
+        let at = positions(&world.disk.content(name).expect("there"))[2];
+        world.stop(Some(CrashMode::KeepAll));
+        world.disk.damage(name, at + 70, 1);
+        world.reopen();
+        assert!(world.last_open.torn_tail.is_some());
+        assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+    });
+}
+
+/// Carried along by a group in flight, and settled before that has landed.
+#[test]
+fn what_was_carried_along_is_synced_before_a_checkpoint_speaks_of_it() {
+    for a_checkpoint_comes_between in [false, true] {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        let core = world.log.core().clone();
+        if a_checkpoint_comes_between {
+            assert_eq!(core.checkpoint_step(), Step::Worked);
+            begin(&mut world, ids[1]);
+        }
+        // Below what goes to segments only.
+        append(&mut world, ids[0], 100);
+        while world.commit_step() == Step::Worked {}
+        append(&mut world, ids[0], 2_000);
+        let marked = fly(&world);
+        assert!(direct_bytes(&world) > 2_000);
+        if a_checkpoint_comes_between {
+            // It closes what is not dirty.
+            assert_eq!(core.checkpoint_step(), Step::Worked);
+        }
+        while core.settle_step(world.now_ms) == Step::Worked {}
+        assert_eq!(core.checkpoint_step(), Step::Worked);
+        // A group that tells of the checkpoint; and of all of these only the journal is durable.
+        append(&mut world, ids[1], 100);
+        let small = fly(&world);
+        world.collect();
+        for name in ["journal.0", "journal.1"] {
+            Disk::create(&world.disk, name).expect("there").sync().expect("synced");
+        }
+        drop((marked, small, core));
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        assert!(world.partitions[&ids[0]].end_offset() >= 2);
+    }
+}
+
+/// What is in a segment and in no group must be known to be that.
+#[test]
+fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_first() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    world.drain();
+    // Two that tell of the checkpoint.
+    for _ in 0..2 {
+        append(&mut world, ids[1], 100);
+        while world.commit_step() == Step::Worked {}
+    }
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    let journals = ["journal.0", "journal.1"].map(|name| world.disk.content(name));
+    let groups = journals.map(|journal| positions(&journal.unwrap_or_default()));
+    let at = usize::from(groups[1].len() == 4);
+    assert_eq!(groups[at].len(), 4, "the one in use");
+    world.stop(Some(CrashMode::KeepAll));
+    world.disk.damage(["journal.0", "journal.1"][at], groups[at][3] + 70, 1);
+    world.reopen();
+    assert!(world.last_open.torn_tail.is_some());
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
 }
