@@ -5,6 +5,9 @@
 //!
 //! `cargo run --release -p odradek-log --example append -- <folder> [MiB] [which, from 0] [sled]`
 //!
+//! `PARTITIONS=n` in the environment: so many instead of twelve. `DIRECT_BYTES=n`: what goes to
+//! segments only.
+//!
 //! Memory is the process's highest so far: ask for one load at a time to compare it.
 
 use std::sync::Arc;
@@ -17,7 +20,6 @@ use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
 use uuid::Uuid;
 
-const PARTITIONS: i32 = 12;
 const CHUNK_BYTES: usize = 32 << 10;
 
 struct Load {
@@ -36,6 +38,8 @@ fn main() {
         Load { name: "1 MiB, one at a time", unit_bytes: 1 << 20, in_flight: 1 },
         Load { name: "64 KiB, 32 in flight", unit_bytes: 64 << 10, in_flight: 32 },
         Load { name: "16 KiB, 12 in flight", unit_bytes: 16 << 10, in_flight: 12 },
+        Load { name: "192 KiB, 40 in flight", unit_bytes: 192 << 10, in_flight: 40 },
+        Load { name: "1 MiB, 8 in flight", unit_bytes: 1 << 20, in_flight: 8 },
     ];
     let only = arguments.next().and_then(|which| which.parse::<usize>().ok());
     let store = match arguments.next().as_deref() {
@@ -87,6 +91,7 @@ fn run(dir: &str, store: Store, load: &Load, total: usize) {
     }
     let seconds = began.elapsed().as_secs_f64();
     let stats = log.stats();
+    let direct = stats.direct_bytes as f64 / stats.bytes as f64;
     // As after a kill: whatever the last checkpoint does not cover comes from the journal.
     drop(log);
     let began = Instant::now();
@@ -98,7 +103,7 @@ fn run(dir: &str, store: Store, load: &Load, total: usize) {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{:22} {:6.0} MB/s | group mean {:5.2} ms, {:4.0} KiB | unit p50 {:5.2} p99 {:6.2} max \
-         {:6.1} ms | CPU {:4.2} ms/MB | written {:4.2}x | peak memory {:3} MiB | start {:.0} ms, \
+         {:6.1} ms | CPU {:4.2} ms/MB | direct {:4.2}, written {:4.2}x | peak memory {:3} MiB | start {:.0} ms, \
          after a kill {:.0} ms",
         load.name,
         megabytes / seconds,
@@ -108,6 +113,7 @@ fn run(dir: &str, store: Store, load: &Load, total: usize) {
         at(0.99),
         at(1.0),
         (cpu() - cpu_before) * 1e3 / megabytes,
+        direct,
         (written_bytes() - written_before) as f64 / total as f64,
         memory_peak_mib(),
         started_ms,
@@ -119,8 +125,9 @@ fn start(dir: &str, store: Store) -> (Log, Vec<PartitionId>) {
     let mut options = Options::new(dir);
     options.disk_reserve_bytes = 0;
     options.store = store;
+    options.direct_bytes_min = number("DIRECT_BYTES").unwrap_or(options.direct_bytes_min);
     let (log, _) = Log::open(options, Arc::new(RealDisk::new(dir))).expect("opens");
-    let ids: Vec<PartitionId> = (0..PARTITIONS)
+    let ids: Vec<PartitionId> = (0..number("PARTITIONS").unwrap_or(12))
         .map(|partition| PartitionId { topic_id: Uuid::from_u128(1), partition })
         .collect();
     for id in &ids {
@@ -137,6 +144,10 @@ fn start(dir: &str, store: Store) -> (Log, Vec<PartitionId>) {
     }
     log.start().expect("started");
     (log, ids)
+}
+
+fn number<T: std::str::FromStr>(key: &str) -> Option<T> {
+    std::env::var(key).ok().and_then(|value| value.parse().ok())
 }
 
 /// One batch of about so many bytes with records of 1 KiB, and how many those are.

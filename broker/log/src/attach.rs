@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::core::Core;
+use crate::direct;
 use crate::feed::Fed;
 use crate::folders::{self, Metadata};
 use crate::index::{self, SegmentIndex, Summary};
@@ -115,11 +116,16 @@ impl Core {
             let mut shared = partition.shared();
             shared.settled_end = shared.settled_end.min(first.base_offset);
         }
+        let cut = recovery.as_ref().and_then(|recovery| recovery.cut_of(partition.id));
         let known = self.load_sealed(partition, &stored, &files)?;
         if let Some((base_offset, bytes)) = known.1 {
             let known = self.known_active(partition, &stored, known.0, base_offset, bytes);
+            let limit = match careful {
+                true => cut,
+                false => first_beyond(&entries, &known.index.summary).or(cut),
+            };
             let load =
-                ActiveLoad { bytes, careful, limit: first_beyond(&entries, &known.index.summary) };
+                ActiveLoad { bytes, careful, limit, marked_end: marked_end(&entries, base_offset) };
             damage.extend(self.load_active(partition, known, load)?);
         } else {
             partition.writer().producers = known.0;
@@ -128,6 +134,7 @@ impl Core {
             self.replay(partition, recovery, &entries, now_ms, &mut damage)?;
             recovery.damage.extend(damage.iter().copied());
         }
+        self.cut_behind(partition)?;
         for damage in &damage {
             tracing::error!(?damage, folder = partition.folder, "acknowledged records are lost");
         }
@@ -302,11 +309,12 @@ impl Core {
     ) -> io::Result<Option<Damage>> {
         let name = known.index.summary.name();
         let from = known.index.summary.bytes;
-        let limit = load.limit.filter(|_| !load.careful);
         let walk = Walk { from, to: load.bytes, verify: load.careful };
-        let (known, end) = self.walk_on(partition, known, walk, limit)?;
+        let (known, end) = self.walk_on(partition, known, walk, load.limit)?;
         let summary = known.index.summary;
         let cut = end < load.bytes;
+        // Marked bytes are there and nowhere else: what is behind them is cut later.
+        let has_marked = load.marked_end.is_some_and(|end_offset| end_offset > summary.end_offset);
         // After a clean close all of it was synced; after another one what the journal holds none
         // of was, by a checkpoint (invariants 2 and 4). A sync of every partition would make the
         // start slow.
@@ -314,18 +322,24 @@ impl Core {
         let mut file = None;
         if cut || unproven {
             let made = self.disk.create(&partition.segment_path(name))?;
-            if cut {
+            if cut && !has_marked {
                 made.set_len(end)?;
+            }
+            if load.careful {
+                walk::rewrite(&made, from, end)?;
             }
             file = Some(made);
         }
         let mut writer = partition.writer();
         writer.producers = known.producers;
+        writer.in_one_segment_to = load.marked_end.unwrap_or(0);
         writer.dirty |= cut || unproven;
         writer.folder_dirty |= unproven;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);
-        if summary.is_empty() {
+        // One of which the journal tells stays, even while it is empty: of one that is gone, a mark
+        // says that it was sealed.
+        if summary.is_empty() && load.limit.is_none() {
             drop(shared);
             drop(file);
             self.segments.close_readers(partition.id, Some(name));
@@ -375,6 +389,7 @@ impl Core {
         now_ms: i64,
         damage: &mut Vec<Damage>,
     ) -> io::Result<()> {
+        let mut lost_to = 0;
         for entry in entries {
             let end = partition.shared().settled_end;
             if entry.last_offset < end {
@@ -389,9 +404,51 @@ impl Core {
                     to_offset: entry.base_offset,
                 });
             }
-            let batches = recovery.batches(entry)?;
+            let batches = match &entry.marked {
+                None => recovery.batches(entry)?,
+                Some(at) => {
+                    let folder = &partition.folder;
+                    match direct::marked_bytes(&*self.disk, folder, at, entry.bytes)? {
+                        direct::Found::Whole(batches) => batches,
+                        direct::Found::Other | direct::Found::NoFile => {
+                            lost_to = entry.last_offset + 1;
+                            continue;
+                        }
+                    }
+                }
+            };
             self.segments.append(partition, &[batches], now_ms)?;
             recovery.recovered_bytes += entry.bytes as u64;
+        }
+        // What is lost in the middle was told by what follows it.
+        let shared = partition.shared();
+        let from_offset = shared.settled_end.max(shared.log_start_offset);
+        if lost_to > from_offset {
+            damage.push(Damage { partition: partition.id, from_offset, to_offset: lost_to });
+        }
+        Ok(())
+    }
+
+    /// What the active segment holds beyond all that counts.
+    fn cut_behind(&self, partition: &Partition) -> io::Result<()> {
+        let mut writer = partition.writer();
+        writer.in_one_segment_to = 0;
+        let active = partition.shared().active.as_ref().map(|active| active.summary);
+        let (Some(summary), Some(file)) = (active, writer.file.clone()) else { return Ok(()) };
+        if file.byte_count()? > summary.bytes {
+            file.set_len(summary.bytes)?;
+            writer.dirty = true;
+        }
+        if summary.is_empty() {
+            // All that was to be in it is damaged.
+            drop(file);
+            writer.file = None;
+            let mut shared = partition.shared();
+            self.segments.change_active(&mut shared, |active| *active = None);
+            shared.segments.pop();
+            drop(shared);
+            self.segments.close_readers(partition.id, Some(summary.name()));
+            self.disk.delete(&partition.segment_path(summary.name()))?;
         }
         Ok(())
     }
@@ -437,13 +494,22 @@ fn decode_producers(value: &[u8]) -> Option<(i64, Producers, Vec<AbortedTransact
 struct ActiveLoad {
     bytes: u64,
     careful: bool,
-    /// Where the journal takes over.
+    /// Where the journal takes over, or what does not count begins.
     limit: Option<i64>,
+    /// Of the last marked bytes in it.
+    marked_end: Option<i64>,
 }
 
-/// The first offset that the journal holds and that is not known to be synced. A segment may end
-/// within an entry, so this may lie in the middle of one.
+fn marked_end(entries: &[Recovered], segment: i64) -> Option<i64> {
+    let here = |entry: &&Recovered| entry.marked.is_some_and(|at| at.segment == segment);
+    entries.iter().rfind(here).map(|entry| entry.last_offset + 1)
+}
+
+/// The first offset that the journal holds and that is not known to be synced; where all of it is,
+/// the first that it does not hold. A segment may end within an entry, so this may lie in the middle
+/// of one.
 fn first_beyond(entries: &[Recovered], known: &Summary) -> Option<i64> {
     let beyond = entries.iter().find(|entry| entry.last_offset >= known.end_offset);
-    beyond.map(|entry| entry.base_offset.max(known.end_offset))
+    let beyond = beyond.map(|entry| entry.base_offset.max(known.end_offset));
+    beyond.or(entries.last().map(|entry| entry.last_offset + 1))
 }

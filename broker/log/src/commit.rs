@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::core::{Core, Progress, Step};
+use crate::direct::Direct;
 use crate::flight::{Answer, Flight};
 use crate::group::{self, GroupBuffer, Seal};
 use crate::journal::{self, Journal};
@@ -25,6 +26,8 @@ pub(crate) struct Committer {
     /// Taken from the queue and not yet written, because another step has to go on first.
     pending: Option<Pending>,
     last_sync: Instant,
+    /// The last checkpoint that some header states.
+    stated: u64,
 }
 
 struct Pending {
@@ -34,7 +37,7 @@ struct Pending {
 
 impl Committer {
     pub fn new(journal: Journal) -> Self {
-        Committer { journal, pending: None, last_sync: Instant::now() }
+        Committer { journal, pending: None, last_sync: Instant::now(), stated: 0 }
     }
 
     pub fn journal(&mut self) -> &mut Journal {
@@ -86,10 +89,10 @@ impl Core {
         let Some(pending) = committer.pending.take() else { return Err(Step::Idle) };
         if pending.buffer.entries.is_empty() {
             // All refused, or without appends: nothing to make durable.
-            return Ok(self.flights.take_off(None, pending.answers, None, Instant::now()));
+            return Ok(self.flights.take_off(None, pending.answers, Vec::new(), Instant::now()));
         }
         match self.make_room(&mut committer, pending.buffer.byte_count()) {
-            Ok(true) => Ok(self.write_group(&mut committer, pending)),
+            Ok(true) => Ok(self.write_parts(&mut committer, pending)),
             // The other journal file is not free before segments can be written.
             Ok(false) if self.progress.settle_stuck.load(Ordering::Acquire) => {
                 Ok(self.refuse_pending(pending))
@@ -246,42 +249,80 @@ impl Core {
         }
         let written = Progress::at(&self.progress.written);
         committer.journal.switch(written + 1, checkpointed)?;
-        self.mark_synced(written);
+        committer.stated = committer.stated.max(checkpointed);
+        // Of a group in flight, segments may hold a part: that lands by its own sync.
+        if self.options.durability != Durability::Sync {
+            self.mark_synced(written);
+        }
         Ok(true)
     }
 
-    fn write_group(&self, committer: &mut Committer, mut pending: Pending) -> Flight {
+    /// What goes to segments, then the group in the journal that speaks of it.
+    fn write_parts(&self, committer: &mut Committer, pending: Pending) -> Flight {
+        let started = Instant::now();
+        committer.stated =
+            committer.stated.max(self.checkpointed_to_state(pending.buffer.byte_count()));
+        match self.write_directly(&pending.buffer, committer.stated) {
+            Ok(direct) => self.write_group(committer, pending, direct, started),
+            Err(error) => {
+                self.fail("writing a segment", &error);
+                self.fail_pending(pending, started)
+            }
+        }
+    }
+
+    fn write_group(
+        &self,
+        committer: &mut Committer,
+        mut pending: Pending,
+        direct: Direct,
+        started: Instant,
+    ) -> Flight {
         let sequence = Progress::at(&self.progress.written) + 1;
-        pending.buffer.seal(Seal {
+        let seal = Seal {
             salt: committer.journal.salt(),
             sequence,
             synced_sequence: Progress::at(&self.progress.synced),
-            checkpointed_sequence: Progress::at(&self.progress.checkpointed),
-        });
-        let started = Instant::now();
-        match committer.journal.write(sequence, pending.buffer.bytes()) {
+            checkpointed_sequence: committer.stated,
+        };
+        let bytes = pending.buffer.seal(seal, &direct.marks);
+        match committer.journal.write(sequence, &bytes) {
             Ok(()) => {}
             // Nothing of it counts: the next group is written over it.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                drop(bytes);
+                if let Err(error) = self.undo_direct(direct) {
+                    self.fail("taking back what a segment holds", &error);
+                    return self.fail_pending(pending, started);
+                }
                 return self.refuse_pending(pending);
             }
             Err(error) => {
+                drop(bytes);
                 self.fail("writing the journal", &error);
-                let reason = self.failed().unwrap_or_default();
-                let failed = |(done, _)| (done, Err(CommitError::Failed(reason.clone())));
-                let answers = pending.answers.into_iter().map(failed).collect();
-                return self.flights.take_off(None, answers, None, started);
+                return self.fail_pending(pending, started);
             }
         }
+        drop(bytes);
         self.progress.written.store(sequence, Ordering::Release);
-        let file = match self.options.durability {
-            Durability::Sync => Some(committer.journal.handle(self.flights.handle())),
-            Durability::Interval(_) => None,
-        };
+        let mut files = Vec::new();
+        if self.options.durability == Durability::Sync {
+            files.push(committer.journal.handle(self.flights.handle()));
+            files.extend(direct.files);
+            let direct_bytes: usize = direct.marks.iter().map(|mark| mark.bytes).sum();
+            self.stats().direct_bytes += direct_bytes as u64;
+        }
         let Pending { buffer, answers } = pending;
         let group = buffer.into_group(sequence, &self.group_memory);
         self.evict();
-        self.flights.take_off(Some(group), answers, file, started)
+        self.flights.take_off(Some(group), answers, files, started)
+    }
+
+    fn fail_pending(&self, pending: Pending, started: Instant) -> Flight {
+        let reason = self.failed().unwrap_or_default();
+        let failed = |(done, _)| (done, Err(CommitError::Failed(reason.clone())));
+        let answers = pending.answers.into_iter().map(failed).collect();
+        self.flights.take_off(None, answers, Vec::new(), started)
     }
 
     /// Groups are durable up to this one.
@@ -321,7 +362,7 @@ impl Core {
         }
         let full = |(done, _)| (done, Err(CommitError::Full));
         let answers = pending.answers.into_iter().map(full).collect();
-        self.flights.take_off(None, answers, None, Instant::now())
+        self.flights.take_off(None, answers, Vec::new(), Instant::now())
     }
 
     fn refuse_all(&self, committer: &mut Committer, error: &CommitError) {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, Progress};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, try_each};
 use crate::flushes::Flushes;
 use crate::group::{Group, GroupEntry};
 use crate::partition::TailEntry;
@@ -30,10 +30,10 @@ pub(crate) type Answer = (Done, Result<(), CommitError>);
 pub(crate) struct Flight {
     /// Its place in the order of landing.
     number: u64,
-    group: Option<Group>,
+    group: Option<Arc<Group>>,
     answers: Vec<Answer>,
-    /// The file that the group is in, to be synced before it lands; none if that comes later.
-    file: Option<Arc<dyn DiskFile>>,
+    /// What the group is in, to be synced before it lands; none if that comes later.
+    files: Vec<Arc<dyn DiskFile>>,
     started: Instant,
 }
 
@@ -54,6 +54,7 @@ struct State {
     landed: u64,
     /// Of groups in flight.
     bytes: u64,
+    groups: VecDeque<Arc<Group>>,
     /// For whichever thread lands them.
     handed_over: VecDeque<Flight>,
     /// Nothing more is handed over.
@@ -101,14 +102,21 @@ impl Flights {
         &self,
         group: Option<Group>,
         answers: Vec<Answer>,
-        file: Option<Arc<dyn DiskFile>>,
+        files: Vec<Arc<dyn DiskFile>>,
         started: Instant,
     ) -> Flight {
+        let group = group.map(Arc::new);
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
         state.bytes += group.as_ref().map_or(0, |group| group.bytes.len() as u64);
-        Flight { number, group, answers, file, started }
+        state.groups.extend(group.clone());
+        Flight { number, group, answers, files, started }
+    }
+
+    /// Those that have not landed, in their order.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.state().groups.iter().cloned().collect()
     }
 
     /// For another thread to land.
@@ -143,6 +151,7 @@ impl Drop for Closing<'_> {
 /// The landing of one flight: whatever becomes of it, the next one's turn comes.
 struct Turn<'a> {
     core: &'a Core,
+    has_group: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -151,7 +160,7 @@ impl<'a> Turn<'a> {
         let flights = &core.flights;
         let state = flights.has_landed.wait_while(flights.state(), early);
         drop(state.expect("no holder of the flights panics"));
-        Turn { core }
+        Turn { core, has_group: flight.group.is_some() }
     }
 }
 
@@ -160,16 +169,25 @@ impl Drop for Turn<'_> {
         if std::thread::panicking() {
             self.core.fail("a thread of the log", &"panicked");
         }
-        self.core.flights.state().landed += 1;
+        let mut state = self.core.flights.state();
+        state.landed += 1;
+        // It is where its readers find it by now, or is not shown at all.
+        if self.has_group {
+            state.groups.pop_front();
+        }
+        drop(state);
         self.core.flights.has_landed.notify_all();
     }
 }
 
 impl Core {
-    /// Syncs the flight's group, waits for those before it, and shows and answers it.
+    /// Syncs all parts of the flight's group side by side, waits for those before it, and shows and answers it.
     pub fn land(&self, mut flight: Flight) {
         let begun = Instant::now();
-        let synced = flight.file.take().map(|file| file.sync());
+        let files = std::mem::take(&mut flight.files);
+        let is_synced = !files.is_empty();
+        let synced = try_each(&files, self.disk.syncs_at_once(), |file| file.sync());
+        drop(files);
         let took = begun.elapsed();
         let _turn = Turn::wait(self, &flight);
         let Flight { group, answers, started, .. } = flight;
@@ -177,11 +195,10 @@ impl Core {
             answers.into_iter().for_each(|(done, answer)| done(answer));
             return;
         };
-        let is_synced = synced.is_some();
         match synced {
-            Some(Ok(())) => self.note_flush(took),
-            Some(Err(error)) => self.fail("syncing the journal", &error),
-            None => {}
+            Ok(()) if is_synced => self.note_flush(took),
+            Ok(()) => {}
+            Err(error) => self.fail("syncing the journal or a segment", &error),
         }
         // Nothing behind a group whose sync failed is shown, either.
         if let Some(reason) = self.failed() {
@@ -194,7 +211,7 @@ impl Core {
             self.mark_synced(group.sequence);
         }
         self.count_group(&group, started.elapsed());
-        self.publish(Arc::new(group));
+        self.publish(group);
         answers.into_iter().for_each(|(done, answer)| done(answer));
     }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskFile};
-use crate::types::{FoundFolder, PartitionSpec};
+use crate::types::{FoundFolder, PartitionId, PartitionSpec};
 
 pub(crate) const METADATA_NAME: &str = "partition.metadata";
 const METADATA_BYTES_MAX: usize = 1024;
@@ -85,6 +85,12 @@ impl Folders {
             .values()
             .filter(|folder| !folder.attached && (folder.owner().is_some() || folder.is_husk));
         orphans.map(|folder| folder.found.folder.clone()).collect()
+    }
+
+    /// The partition's, if some folder says that it is.
+    pub fn of(&self, id: PartitionId) -> Option<&str> {
+        let key = self.by_owner.get(&(id.topic_id, id.partition))?;
+        self.by_name.get(key).map(|folder| folder.found.folder.as_str())
     }
 
     pub fn is_unclean(&self) -> bool {
@@ -244,7 +250,7 @@ fn partition_of(folder: &str) -> Option<i32> {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
-    use crate::types::{PartitionId, PartitionSettings};
+    use crate::types::PartitionSettings;
 
     #[test]
     fn metadata_is_written_as_kafka_writes_it() {

@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! header  magic u32 | payload bytes u32 | salt u64 | sequence u64 | synced sequence u64
-//!         | checkpointed sequence u64 | entries u32 | reserved 16 bytes | crc u32
+//!         | checkpointed sequence u64 | entries u32 | marks u32 | reserved 12 bytes | crc u32
 //! entry   topic id 16 bytes | partition i32 | base offset i64 | last offset i64 | bytes u32
 //!         | record batches
+//! mark    as an entry, and in place of the batches, which lie in a segment (`direct`):
+//!         segment's base offset i64 | position u64 | CRC-32C of the bytes u32
 //! ```
+//!
+//! The marks stand behind the entries. A program of before there were any does not open a log that
+//! may have some (`store::mark_marked`).
 //!
 //! Integers are little-endian, the batches are Kafka's. The CRC-32C covers header and payload and
 //! starts from the salt. `synced sequence` is what had been synced when the group was written: it
 //! proves that a group missing before it was lost after it had been durable. `checkpointed
 //! sequence` is the last group that segments hold durably: replay starts behind it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +31,7 @@ use crate::wire;
 
 pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const ENTRY_BYTES: usize = 40;
+const MARK_BYTES: usize = 20;
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"odrG");
 /// Memory of one entry beside its bytes: in the group, and in its partition's tail.
 const ENTRY_MEMORY_BYTES: usize = 160;
@@ -171,20 +178,33 @@ impl GroupBuffer {
         Ok(last_offset)
     }
 
-    pub fn seal(&mut self, seal: Seal) {
-        let payload_bytes = self.bytes.len() - HEADER_BYTES;
-        let payload_bytes = u32::try_from(payload_bytes).expect("bounded by the journal file");
-        let entry_count = u32::try_from(self.entries.len()).expect("bounded by the bytes");
-        let header = &mut self.bytes[..HEADER_BYTES];
-        header[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        header[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
-        header[8..16].copy_from_slice(&seal.salt.to_le_bytes());
-        header[16..24].copy_from_slice(&seal.sequence.to_le_bytes());
-        header[24..32].copy_from_slice(&seal.synced_sequence.to_le_bytes());
-        header[32..40].copy_from_slice(&seal.checkpointed_sequence.to_le_bytes());
-        header[40..44].copy_from_slice(&entry_count.to_le_bytes());
-        let crc = checksum(seal.salt, &self.bytes);
-        self.bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    /// As it stands in the journal, with marks in place of what is in segments.
+    pub fn seal(&mut self, seal: Seal, marks: &[Mark]) -> Cow<'_, [u8]> {
+        if marks.is_empty() {
+            write_header(&mut self.bytes, seal, self.entries.len(), 0);
+            return Cow::Borrowed(&self.bytes);
+        }
+        let is_marked =
+            |entry: &&GroupEntry| marks.iter().any(|mark| mark.partition == entry.partition.id);
+        let mut bytes = vec![0; HEADER_BYTES];
+        let mut entry_count = 0;
+        for entry in self.entries.iter().filter(|entry| !is_marked(entry)) {
+            bytes.extend_from_slice(&self.bytes[entry.start - ENTRY_BYTES..entry.end]);
+            entry_count += 1;
+        }
+        for mark in marks {
+            bytes.extend_from_slice(mark.partition.topic_id.as_bytes());
+            bytes.extend_from_slice(&mark.partition.partition.to_le_bytes());
+            bytes.extend_from_slice(&mark.base_offset.to_le_bytes());
+            bytes.extend_from_slice(&mark.last_offset.to_le_bytes());
+            let length = u32::try_from(mark.bytes).expect("the group fits a journal file");
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&mark.at.segment.to_le_bytes());
+            bytes.extend_from_slice(&mark.at.position.to_le_bytes());
+            bytes.extend_from_slice(&mark.at.crc.to_le_bytes());
+        }
+        write_header(&mut bytes, seal, entry_count, marks.len());
+        Cow::Owned(bytes)
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -198,6 +218,43 @@ impl GroupBuffer {
         let bytes = Bytes::from_owner(Counted { bytes, memory_bytes, memory: memory.clone() });
         Group { sequence, bytes, entries }
     }
+}
+
+/// What the journal holds of batches that are in a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub partition: PartitionId,
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub bytes: usize,
+    pub at: MarkedAt,
+}
+
+/// Where marked bytes lie, and their checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MarkedAt {
+    /// Its base offset; of the first generation.
+    pub segment: i64,
+    pub position: u64,
+    pub crc: u32,
+}
+
+fn write_header(bytes: &mut [u8], seal: Seal, entry_count: usize, mark_count: usize) {
+    let payload_bytes = bytes.len() - HEADER_BYTES;
+    let payload_bytes = u32::try_from(payload_bytes).expect("bounded by the journal file");
+    let [entry_count, mark_count] =
+        [entry_count, mark_count].map(|count| u32::try_from(count).expect("bounded by the bytes"));
+    let header = &mut bytes[..HEADER_BYTES];
+    header[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+    header[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
+    header[8..16].copy_from_slice(&seal.salt.to_le_bytes());
+    header[16..24].copy_from_slice(&seal.sequence.to_le_bytes());
+    header[24..32].copy_from_slice(&seal.synced_sequence.to_le_bytes());
+    header[32..40].copy_from_slice(&seal.checkpointed_sequence.to_le_bytes());
+    header[40..44].copy_from_slice(&entry_count.to_le_bytes());
+    header[44..48].copy_from_slice(&mark_count.to_le_bytes());
+    let crc = checksum(seal.salt, bytes);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +309,7 @@ pub(crate) struct Found {
     pub seal: Seal,
     pub payload_bytes: usize,
     entry_count: usize,
+    mark_count: usize,
 }
 
 impl Found {
@@ -270,6 +328,7 @@ impl Found {
                 checkpointed_sequence: word(32)?,
             },
             entry_count: usize::try_from(half(40)?).ok()?,
+            mark_count: usize::try_from(half(44)?).ok()?,
         })
     }
 
@@ -288,20 +347,26 @@ impl Found {
     pub fn entries(&self, group: &[u8]) -> Option<Vec<FoundEntry>> {
         let mut entries = Vec::new();
         let mut at = HEADER_BYTES;
-        for _ in 0..self.entry_count {
+        for index in 0..self.entry_count.checked_add(self.mark_count)? {
             let header = group.get(at..at + ENTRY_BYTES)?;
             let topic_id = Uuid::from_slice(&header[0..16]).ok()?;
             let partition = i32::from_le_bytes(header[16..20].try_into().ok()?);
             let bytes =
                 usize::try_from(u32::from_le_bytes(header[36..40].try_into().ok()?)).ok()?;
             let start = at + ENTRY_BYTES;
-            at = start.checked_add(bytes).filter(|end| *end <= group.len())?;
+            let marked = match index < self.entry_count {
+                true => None,
+                false => Some(MarkedAt::parse(group.get(start..start + MARK_BYTES)?)?),
+            };
+            let stored_bytes = if marked.is_some() { MARK_BYTES } else { bytes };
+            at = start.checked_add(stored_bytes).filter(|end| *end <= group.len())?;
             entries.push(FoundEntry {
                 partition: PartitionId { topic_id, partition },
                 base_offset: i64::from_le_bytes(header[20..28].try_into().ok()?),
                 last_offset: i64::from_le_bytes(header[28..36].try_into().ok()?),
                 start,
                 bytes,
+                marked,
             });
         }
         (at == group.len()).then_some(entries)
@@ -316,4 +381,15 @@ pub(crate) struct FoundEntry {
     /// Of the batches, from the group's first byte.
     pub start: usize,
     pub bytes: usize,
+    pub marked: Option<MarkedAt>,
+}
+
+impl MarkedAt {
+    fn parse(bytes: &[u8]) -> Option<MarkedAt> {
+        Some(MarkedAt {
+            segment: i64::from_le_bytes(bytes.get(0..8)?.try_into().ok()?),
+            position: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
+            crc: u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?),
+        })
+    }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::commit::Committer;
 use crate::core::{Core, Progress, Step, whole_ms};
+use crate::direct;
 use crate::disk::Disk;
 use crate::feed::Feeder;
 use crate::flight::FLIGHTS_MAX;
@@ -64,12 +65,13 @@ impl Log {
         let machine_unclean = mark.is_some_and(|boot| boot.is_none() || boot != disk.boot_id());
         let journal =
             Journal::open(&disk, options.journal_file_bytes).map_err(open_error("the journal"))?;
-        let scanned = recover::scan(&journal, !unclean).map_err(open_error("the journal"))?;
+        let mut scanned = recover::scan(&journal, !unclean).map_err(open_error("the journal"))?;
         if unclean {
             // Invariant 3: valid but unproven becomes durable before any of it is shown.
             journal.sync_all().map_err(open_error("syncing the journal"))?;
         }
         let folders = Folders::list(&*disk, unclean).map_err(open_error("the folder"))?;
+        direct::cut_torn(&mut scanned, &*disk, &folders).map_err(open_error("a segment"))?;
         let report = OpenReport {
             unclean,
             machine_unclean,
@@ -139,6 +141,9 @@ impl Log {
         let recovery = core.recovery.lock().expect("no holder of the recovery panics").take();
         let recovery = recovery.ok_or_else(|| OpenError::Unusable("started already".to_owned()))?;
         write_mark(&*core.disk).map_err(open_error("marking the folder"))?;
+        if core.is_direct() {
+            store::mark_marked(&*core.disk).map_err(open_error("marking the folder"))?;
+        }
         core.segments.root_dirty.store(true, Ordering::Release);
         while core.checkpoint_step() == Step::Worked {}
         let last = recovery.last_sequence;
@@ -359,7 +364,8 @@ impl Log {
         if Progress::at(&core.progress.checkpointed) == written {
             let mut committer = core.committer.lock().expect("no holder of the committer panics");
             let fresh = committer.journal().switch(written + 1, written);
-            let unmarked = fresh.and_then(|()| remove_mark(&*core.disk));
+            let unmarked = fresh.and_then(|()| store::unmark_marked(&*core.disk));
+            let unmarked = unmarked.and_then(|()| remove_mark(&*core.disk));
             if let Err(error) = unmarked {
                 tracing::warn!(%error, "the log could not be closed cleanly");
             }

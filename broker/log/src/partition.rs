@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use crate::direct::Front;
 use crate::disk::DiskFile;
 use crate::index::{IndexEntry, SegmentIndex, Summary};
 use crate::name::{FileKind, SegmentName};
@@ -29,6 +30,7 @@ pub(crate) struct Partition {
     pub removed: AtomicBool,
     /// The side files that a start found after an unclean stop: see `clean`.
     pub sides_unproven: AtomicBool,
+    is_syncing: AtomicBool,
     shared: Mutex<Shared>,
     writer: Mutex<Writer>,
 }
@@ -98,6 +100,10 @@ pub(crate) struct Writer {
     pub dirty: bool,
     /// Names were added to the folder since its last sync.
     pub folder_dirty: bool,
+    /// Where the file ends, if that is beyond what is settled: see `direct`.
+    pub front: Option<Front>,
+    /// Below this offset a start brings back what marked bytes lie behind: in one segment.
+    pub in_one_segment_to: i64,
     pub producers: Producers,
 }
 
@@ -112,6 +118,7 @@ impl Partition {
             refusing: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             sides_unproven: AtomicBool::new(false),
+            is_syncing: AtomicBool::new(false),
             shared: Mutex::new(Shared::default()),
             writer: Mutex::new(Writer::default()),
         }
@@ -123,6 +130,17 @@ impl Partition {
 
     pub fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().expect("no holder of a partition's writer panics")
+    }
+
+    /// For whoever does not wait for a sync, but for a write.
+    pub fn writer_unless_syncing(&self) -> Option<MutexGuard<'_, Writer>> {
+        (!self.is_syncing.load(Ordering::Acquire)).then(|| self.writer())
+    }
+
+    /// A sync under the writer's lock, for as long as this is held.
+    pub fn syncing(&self) -> Syncing<'_> {
+        self.is_syncing.store(true, Ordering::Release);
+        Syncing(self)
     }
 
     pub fn is_removed(&self) -> bool {
@@ -203,5 +221,20 @@ impl Shared {
         while self.tail.front().is_some_and(|entry| entry.sequence <= sequence) {
             self.tail.pop_front();
         }
+    }
+}
+
+pub(crate) struct Syncing<'a>(&'a Partition);
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        self.0.is_syncing.store(false, Ordering::Release);
+    }
+}
+
+impl Writer {
+    /// What is in the file behind what is settled.
+    pub fn front_beyond(&self, settled_end: i64) -> Option<Front> {
+        self.front.filter(|front| front.end_offset > settled_end)
     }
 }

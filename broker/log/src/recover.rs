@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::DiskFile;
-use crate::group::{self, Found, FoundEntry};
+use crate::group::{self, Found, FoundEntry, MarkedAt};
 use crate::journal::{self, Journal};
 use crate::read::read_range;
 use crate::types::{Damage, DamagedGroups, PartitionId, TornTail};
@@ -19,6 +19,8 @@ const WINDOW_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Recovery {
     entries: HashMap<PartitionId, Vec<Recovered>>,
+    /// Of each partition the first offset in a group that was cut, whatever its segment holds.
+    cut: HashMap<PartitionId, i64>,
     files: Vec<Arc<dyn DiskFile>>,
     /// Groups are missing in the middle: segments may know more than the journal.
     pub careful: bool,
@@ -33,9 +35,12 @@ pub(crate) struct Recovery {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recovered {
-    sequence: u64,
+    pub sequence: u64,
     file: usize,
+    group_position: u64,
+    /// Of the batches, where they are in the journal.
     position: u64,
+    pub marked: Option<MarkedAt>,
     pub bytes: usize,
     pub base_offset: i64,
     pub last_offset: i64,
@@ -46,12 +51,50 @@ pub(crate) struct Scanned {
     pub recovery: Recovery,
     pub torn_tail: Option<TornTail>,
     pub damaged_groups: Vec<DamagedGroups>,
+    /// Groups up to here had been durable, all parts of them.
+    pub proven_sequence: u64,
 }
 
 impl Recovery {
     /// The partition's entries in offset order; they are given out once.
     pub fn take(&mut self, id: PartitionId) -> Vec<Recovered> {
         self.entries.remove(&id).unwrap_or_default()
+    }
+
+    /// The first offset of it that a segment may hold and that does not count.
+    pub fn cut_of(&self, id: PartitionId) -> Option<i64> {
+        self.cut.get(&id).copied()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&PartitionId, &Vec<Recovered>)> {
+        self.entries.iter()
+    }
+
+    /// Takes out this group and all behind it.
+    pub fn cut_from(&mut self, sequence: u64) {
+        for (id, entries) in &mut self.entries {
+            let kept = entries.partition_point(|entry| entry.sequence < sequence);
+            if let Some(first) = entries.get(kept) {
+                self.cut.insert(*id, first.base_offset);
+            }
+            entries.truncate(kept);
+        }
+        self.entries.retain(|_, entries| !entries.is_empty());
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let mut sequences: Vec<u64> =
+            self.entries.values().flatten().map(|entry| entry.sequence).collect();
+        sequences.sort_unstable();
+        sequences.dedup();
+        self.groups = sequences.len();
+        self.bytes = self.entries.values().flatten().map(|entry| entry.bytes as u64).sum();
+    }
+
+    /// File and position of its group.
+    pub fn place_of_group(&self, entry: &Recovered) -> (&'static str, u64) {
+        (journal::FILE_NAMES[entry.file], entry.group_position)
     }
 
     pub fn batches(&self, entry: &Recovered) -> io::Result<Bytes> {
@@ -128,12 +171,8 @@ fn finish(scanned: &mut Scanned) {
         entries.retain(|entry| entry.sequence > covered);
         !entries.is_empty()
     });
-    let mut sequences: Vec<u64> =
-        recovery.entries.values().flatten().map(|entry| entry.sequence).collect();
-    sequences.sort_unstable();
-    sequences.dedup();
-    recovery.groups = sequences.len();
-    recovery.bytes = recovery.entries.values().flatten().map(|entry| entry.bytes as u64).sum();
+    recovery.count();
+    scanned.proven_sequence = scanned.proven_sequence.max(covered);
 }
 
 impl FileScan<'_> {
@@ -177,15 +216,18 @@ impl FileScan<'_> {
     }
 
     fn take(&self, scanned: &mut Scanned, position: u64, found: &Found, group: &Bytes) {
+        scanned.proven_sequence = scanned.proven_sequence.max(found.seal.synced_sequence);
         let recovery = &mut scanned.recovery;
         recovery.checkpointed_sequence =
             recovery.checkpointed_sequence.max(found.seal.checkpointed_sequence);
         for entry in found.entries(group).unwrap_or_default() {
-            let FoundEntry { partition, base_offset, last_offset, start, bytes } = entry;
+            let FoundEntry { partition, base_offset, last_offset, start, bytes, marked } = entry;
             recovery.entries.entry(partition).or_default().push(Recovered {
                 sequence: found.seal.sequence,
                 file: self.index,
+                group_position: position,
                 position: position + start as u64,
+                marked,
                 bytes,
                 base_offset,
                 last_offset,

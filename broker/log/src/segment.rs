@@ -48,6 +48,9 @@ struct Handle {
 struct Pending {
     pieces: Vec<Bytes>,
     batches: Vec<(Header, i64, i64)>,
+    /// So many of the first are in the file.
+    written_count: usize,
+    written_bytes: u64,
 }
 
 impl Segments {
@@ -82,8 +85,14 @@ impl Segments {
     }
 
     /// Appends runs of batches in offset order. What is settled already is passed over, so that a
-    /// call that failed half-way for want of space can be made again.
+    /// call that failed half-way for want of space can be made again. What is in the file already
+    /// (`direct`) is not written again, and its segment goes on behind it.
     pub fn append(&self, partition: &Partition, runs: &[Bytes], now_ms: i64) -> io::Result<()> {
+        // Before the lock, for which the direct path does not wait.
+        let settled_end = partition.shared().settled_end;
+        let batches = runs.iter().flat_map(wire::batches);
+        let batches = batches.filter(|(header, _)| header.last_offset() >= settled_end);
+        let batches: Vec<_> = batches.map(with_timestamps).collect();
         let mut writer = partition.writer();
         if partition.is_removed() {
             return Ok(());
@@ -93,18 +102,20 @@ impl Segments {
             (shared.settled_end, shared.settings)
         };
         let bytes_max = settings.segment_bytes_max.clamp(1, SEGMENT_BYTES_MAX);
+        let front_end = writer.front_beyond(settled_end).map_or(settled_end, |f| f.end_offset);
+        let in_one_segment_to = front_end.max(writer.in_one_segment_to);
         let mut ahead = self.active_summary(partition);
         let mut pending = Pending::default();
-        for (header, batch) in runs.iter().flat_map(wire::batches) {
-            if header.last_offset() < settled_end {
-                continue;
-            }
+        for (batch, times) in batches {
+            let (header, ..) = times;
+            let is_written = header.last_offset() < front_end;
             let age_ms = now_ms.saturating_sub(writer.created_ms);
             let full = ahead.bytes + header.batch_bytes as u64 > bytes_max
                 || header.last_offset() - ahead.base_offset > i64::from(i32::MAX)
                 || ahead.aborted_count >= ABORTED_PER_SEGMENT_MAX;
             let old = age_ms >= settings.segment_ms_max;
-            if !ahead.is_empty() && (full || old) {
+            let may_roll = header.last_offset() >= in_one_segment_to;
+            if !ahead.is_empty() && may_roll && (full || old) {
                 self.flush(partition, &mut writer, &mut pending, now_ms)?;
                 self.seal(partition, &mut writer)?;
                 ahead = Summary::empty(header.base_offset);
@@ -115,7 +126,7 @@ impl Segments {
             ahead.bytes += header.batch_bytes as u64;
             // Not every one is an abort, but which is is not known before they are written.
             ahead.aborted_count += u32::from(header.is_control());
-            pending.push(header, batch);
+            pending.push(times, batch, is_written);
         }
         self.flush(partition, &mut writer, &mut pending, now_ms)
     }
@@ -138,9 +149,31 @@ impl Segments {
         if summary.is_empty() {
             summary = Summary::empty(first.base_offset);
         }
+        if pending.written_count < pending.pieces.len() {
+            let file = self.file_to_write(partition, writer, &summary, now_ms)?;
+            writer.dirty = true;
+            let position = summary.bytes + pending.written_bytes;
+            write_pieces(&file, position, &pending.pieces[pending.written_count..])?;
+        }
+        let mut aborted = Vec::new();
+        for ((header, _, _), batch) in pending.batches.iter().zip(&pending.pieces) {
+            aborted.extend(writer.producers.apply(header, batch));
+        }
+        self.publish(partition, summary.base_offset, &pending.batches, aborted);
+        *pending = Pending::default();
+        Ok(())
+    }
+
+    fn file_to_write(
+        &self,
+        partition: &Partition,
+        writer: &mut Writer,
+        summary: &Summary,
+        now_ms: i64,
+    ) -> io::Result<Arc<dyn DiskFile>> {
         let path = partition.segment_path(summary.name());
-        let file = match &writer.file {
-            Some(file) => file.clone(),
+        match &writer.file {
+            Some(file) => Ok(file.clone()),
             None => {
                 if std::mem::take(&mut writer.metadata_unproven) {
                     let topic_id = partition.id.topic_id;
@@ -162,18 +195,9 @@ impl Segments {
                     writer.created_ms = now_ms;
                 }
                 writer.file = Some(file.clone());
-                file
+                Ok(file)
             }
-        };
-        writer.dirty = true;
-        write_pieces(&file, summary.bytes, &pending.pieces)?;
-        let mut aborted = Vec::new();
-        for ((header, _, _), batch) in pending.batches.iter().zip(&pending.pieces) {
-            aborted.extend(writer.producers.apply(header, batch));
         }
-        self.publish(partition, summary.base_offset, &pending.batches, aborted);
-        *pending = Pending::default();
-        Ok(())
     }
 
     /// Makes settled batches visible to readers of segments.
@@ -209,12 +233,21 @@ impl Segments {
 
     /// Syncs the active segment and writes its side file; the next append begins another one.
     pub fn seal(&self, partition: &Partition, writer: &mut Writer) -> io::Result<()> {
-        let Some(active) = partition.shared().active.clone() else { return Ok(()) };
+        let (active, settled_end) = {
+            let shared = partition.shared();
+            let Some(active) = shared.active.clone() else { return Ok(()) };
+            (active, shared.settled_end)
+        };
+        assert!(
+            writer.front_beyond(settled_end).is_none(),
+            "invariant 2: a sealed segment holds what is settled"
+        );
         let path = partition.segment_path(active.summary.name());
         let file = match writer.file.take() {
             Some(file) => file,
             None => self.disk.create(&path)?,
         };
+        let _syncing = partition.syncing();
         // A write that failed half-way may have left bytes behind the last batch.
         if file.byte_count()? > active.summary.bytes {
             file.set_len(active.summary.bytes)?;
@@ -338,22 +371,30 @@ impl Segments {
 }
 
 impl Pending {
-    fn push(&mut self, header: Header, batch: Bytes) {
-        let (low, high) = wire::timestamps(&header, &batch);
-        self.batches.push((header, low, high));
+    fn push(&mut self, times: (Header, i64, i64), batch: Bytes, is_written: bool) {
+        if is_written {
+            self.written_count += 1;
+            self.written_bytes += batch.len() as u64;
+        }
+        self.batches.push(times);
         self.pieces.push(batch);
     }
+}
+
+fn with_timestamps((header, batch): (Header, Bytes)) -> (Bytes, (Header, i64, i64)) {
+    let (low, high) = wire::timestamps(&header, &batch);
+    (batch, (header, low, high))
 }
 
 /// One write call for neighbours that lie together in memory or are small.
 pub(crate) fn write_pieces(
     file: &Arc<dyn DiskFile>,
     position: u64,
-    pieces: &[Bytes],
+    pieces: &[impl AsRef<[u8]>],
 ) -> io::Result<()> {
     let mut position = position;
     let mut scratch: Vec<u8> = Vec::new();
-    for piece in pieces {
+    for piece in pieces.iter().map(AsRef::as_ref) {
         if scratch.len() + piece.len() > SCRATCH_BYTES && !scratch.is_empty() {
             file.write_all_at(&scratch, position)?;
             position += scratch.len() as u64;

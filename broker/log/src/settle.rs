@@ -106,9 +106,23 @@ impl Core {
                 return Err(io::Error::other("making room for another open file failed"));
             }
             self.segments.append(partition, &batches, now_ms)?;
+            self.roll_if_old(partition, now_ms);
             self.trim_settled(partition);
         }
         Ok(())
+    }
+
+    /// A segment that is written to ahead is not sealed by the next batch: that has to be asked for.
+    fn roll_if_old(&self, partition: &Partition, now_ms: i64) {
+        let writer = partition.writer();
+        let mut shared = partition.shared();
+        let age_ms = now_ms.saturating_sub(writer.created_ms);
+        if age_ms >= shared.settings.segment_ms_max
+            && writer.front_beyond(shared.settled_end).is_some()
+        {
+            shared.roll_requested = true;
+            self.progress.rolls_wanted.store(true, Ordering::Release);
+        }
     }
 
     /// Seals what somebody asked for, and whatever gives the indexes of active segments the room
@@ -153,6 +167,11 @@ impl Core {
             let mut writer = partition.writer();
             let wanted = {
                 let mut shared = partition.shared();
+                // What is written ahead settles first; nothing more is, as long as this is wanted.
+                if shared.roll_requested && writer.front_beyond(shared.settled_end).is_some() {
+                    self.progress.rolls_wanted.store(true, Ordering::Release);
+                    continue;
+                }
                 std::mem::take(&mut shared.roll_requested) && shared.active.is_some()
             };
             if !wanted || partition.is_removed() {
@@ -216,8 +235,10 @@ impl Core {
         // Else a log of many partitions, a few of them written to at a time, would in the end have
         // all of them open.
         for (id, partition) in std::mem::take(&mut settler.kept) {
-            if !dirty.contains_key(&id) {
-                partition.writer().file = None;
+            let mut writer = partition.writer();
+            // What was carried to it and is not settled yet is the next one's.
+            if !dirty.contains_key(&id) && !writer.dirty {
+                writer.file = None;
             }
         }
         if keep_open {
@@ -248,6 +269,7 @@ impl Core {
         if writer.dirty
             && let Some(file) = &writer.file
         {
+            let _syncing = partition.syncing();
             file.sync()?;
         }
         self.segments.sync_names(partition, &mut writer)?;

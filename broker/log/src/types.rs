@@ -70,6 +70,9 @@ pub struct Options {
     pub durability: Durability,
     /// Free space that appends leave alone, so that a full disk can still be emptied.
     pub disk_reserve_bytes: u64,
+    /// What a group holds of one partition goes to the segment only, if it is so much; `usize::MAX`
+    /// is never. With the store of segments, under `Durability::Sync`.
+    pub direct_bytes_min: usize,
     /// What the view's database may take; its cache is a share of that.
     pub sled_bytes_max: usize,
     pub compaction: CompactionOptions,
@@ -113,6 +116,7 @@ impl Options {
             writers_max: 256,
             durability: Durability::Sync,
             disk_reserve_bytes: 256 << 20,
+            direct_bytes_min: 128 << 10,
             sled_bytes_max: 16 << 20,
             compaction: CompactionOptions::default(),
         }
@@ -398,6 +402,8 @@ pub struct Stats {
     pub groups: u64,
     pub units: u64,
     pub bytes: u64,
+    /// Of them, those that went to segments only.
+    pub direct_bytes: u64,
     /// Seconds of write plus sync of each group: counts per bucket of `SYNC_SECONDS_BUCKETS`, the
     /// last one for everything above.
     pub sync_seconds: [u64; SYNC_SECONDS_BUCKETS.len() + 1],

@@ -53,3 +53,14 @@ pub(crate) fn walk(
     }
     Ok(position)
 }
+
+/// The same bytes in the same place: what a failed sync has left in the page cache is dirty again.
+pub(crate) fn rewrite(file: &Arc<dyn DiskFile>, from: u64, to: u64) -> io::Result<()> {
+    let mut position = from;
+    while position < to {
+        let window = read_range(file, position, WINDOW_BYTES, to)?;
+        file.write_all_at(&window, position)?;
+        position += window.len() as u64;
+    }
+    Ok(())
+}

@@ -62,6 +62,7 @@ struct State {
     open: usize,
     open_max: usize,
     operations: u64,
+    written_bytes: u64,
     /// Of all operations so far, what they were and in which order.
     trace: u64,
 }
@@ -107,6 +108,7 @@ impl MemoryDisk {
             open: 0,
             open_max: 0,
             operations: 0,
+            written_bytes: 0,
             trace: 0,
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)), syncs_released: Arc::default() }
@@ -188,6 +190,10 @@ impl MemoryDisk {
     /// A disk that lies, for tests of tests: a sync says that it worked, and covers nothing.
     pub fn let_syncs_do_nothing(&self) {
         self.state().syncs_do_nothing = true;
+    }
+
+    pub fn written_bytes(&self) -> u64 {
+        self.state().written_bytes
     }
 
     pub fn operation_count(&self) -> u64 {
@@ -427,6 +433,7 @@ impl DiskFile for MemoryFile {
         if State::counts_down(&mut state.fail_write_in) {
             return Err(io::Error::other("injected write error"));
         }
+        state.written_bytes += bytes.len() as u64;
         let start = usize::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
         let grows = (start + bytes.len()).saturating_sub(state.inodes[self.inode].current.len());
         let free = state.capacity_bytes.saturating_sub(state.used_bytes());

@@ -5,6 +5,7 @@
 //! `ODRADEK_LOG_SEED=n` runs one seed, `ODRADEK_LOG_SEEDS=n` so many of them.
 
 mod compacted;
+mod direct;
 mod each_operation;
 mod faults;
 mod flights;

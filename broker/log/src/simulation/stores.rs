@@ -69,6 +69,11 @@ fn both_stores_give_the_same_answers_over_the_same_operations() {
         let sled = Some(folder.path().join("sled"));
         let mut worlds =
             [World::new(seed), stand_in(seed), World::with_store(seed, Store::Sled, sled)];
+        // What a crash leaves of an unfinished group depends on where its bytes were.
+        worlds.iter_mut().for_each(|world| {
+            world.options.direct_bytes_min = usize::MAX;
+            world.stop_and_reopen(None);
+        });
         let mut random = StdRng::seed_from_u64(seed ^ 0xd1ff);
         for step in 0..STEPS {
             let operation = random.random_range(0..100);

@@ -158,6 +158,7 @@ impl World {
         options.tail_cache_bytes_max = 12 << 10;
         options.unsettled_bytes_max = 24 << 10;
         options.writers_max = 2;
+        options.direct_bytes_min = if seed.is_multiple_of(2) { 100 } else { 600 };
         options.disk_reserve_bytes = 0;
         let opened = open(&options, &disk, &views, sled.as_deref());
         let (log, last_open) = opened.expect("an empty disk opens");

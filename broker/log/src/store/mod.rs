@@ -9,7 +9,9 @@
 //!
 //! A data folder says which store it was made with: the file `store` and the database carry the
 //! same number. Without that file the folder is made of segments. The file is durable before the
-//! journal is made, and the database's number before the file.
+//! journal is made, and the database's number before the file. An empty file says that the folder
+//! is made of segments and that its journal may have marks (`direct`), while the log is open and
+//! after a stop that was none of its own: programs that cannot read those refuse to open it.
 
 mod disk;
 mod files;
@@ -94,19 +96,46 @@ fn made(disk: &dyn Disk) -> std::io::Result<Made> {
         return Ok(if used { Made::Segments } else { Made::Nothing });
     }
     Ok(match read_mark(disk)? {
-        Some(number) => Made::Sled(number),
-        None if used => Made::Unknown,
-        None => Made::Nothing,
+        Mark::Sled(number) => Made::Sled(number),
+        Mark::Empty if used => Made::Segments,
+        Mark::Unknown if used => Made::Unknown,
+        Mark::Empty | Mark::Unknown => Made::Nothing,
     })
 }
 
-fn read_mark(disk: &dyn Disk) -> std::io::Result<Option<u64>> {
+/// Before a group may have a mark.
+pub(crate) fn mark_marked(disk: &dyn Disk) -> std::io::Result<()> {
+    disk.create(MARK_NAME)?;
+    disk.sync_folder("")
+}
+
+/// There is none in the journal any more.
+pub(crate) fn unmark_marked(disk: &dyn Disk) -> std::io::Result<()> {
+    let is_segments = made(disk)? == Made::Segments;
+    if !is_segments || !disk.list("")?.iter().any(|entry| entry.name == MARK_NAME) {
+        return Ok(());
+    }
+    disk.delete(MARK_NAME)?;
+    disk.sync_folder("")
+}
+
+enum Mark {
+    Sled(u64),
+    Empty,
+    Unknown,
+}
+
+fn read_mark(disk: &dyn Disk) -> std::io::Result<Mark> {
     let file = disk.open(MARK_NAME)?;
     let mut buffer = vec![0; file.byte_count()?.min(MARK_BYTES_MAX) as usize];
     file.read_exact_at(&mut buffer, 0)?;
+    if buffer.is_empty() {
+        return Ok(Mark::Empty);
+    }
     let text = String::from_utf8(buffer).unwrap_or_default();
     let number = text.strip_suffix('\n').and_then(|line| line.strip_prefix(MARK_PREFIX));
-    Ok(number.and_then(|number| u64::from_str_radix(number, 16).ok()))
+    let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
+    Ok(number.map_or(Mark::Unknown, Mark::Sled))
 }
 
 fn write_mark(disk: &dyn Disk, number: u64) -> std::io::Result<()> {

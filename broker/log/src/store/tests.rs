@@ -192,7 +192,12 @@ fn a_folder_is_opened_with_the_store_it_was_made_with_or_not_at_all() {
     opened(&old, Store::Segments);
     let why = refused(&old, Store::Sled, &views);
     assert!(why.contains("made with odradek.log.store=segments"), "{why}");
-    old.create(MARK_NAME).expect("made");
+    // What programs of before there were marks in the journal refuse.
+    super::mark_marked(&old).expect("marked");
+    opened(&old, Store::Segments);
+    let why = refused(&old, Store::Sled, &views);
+    assert!(why.contains("made with odradek.log.store=segments"), "{why}");
+    old.create(MARK_NAME).expect("there").write_all_at(b"?", 0).expect("written");
     let why = refused(&old, Store::Segments, &views);
     assert!(why.contains("does not say which store"), "{why}");
 }

@@ -1,0 +1,305 @@
+//! Groups of which parts go to segments alone.
+
+use rand::Rng;
+
+use super::each_seed;
+use super::faults::positions;
+use super::world::World;
+use crate::core::Step;
+use crate::disk::{CrashMode, Disk};
+use crate::flight::Flight;
+use crate::types::*;
+
+const STEPS: usize = 500;
+
+/// Two partitions that are much written to, in segments that are not full at once.
+fn busy(seed: u64) -> (World, [PartitionId; 2]) {
+    let mut world = World::new(seed);
+    let mut ids = world.partitions.keys().copied();
+    let ids = [ids.next(), ids.next()].map(|id| id.expect("there are some"));
+    for id in ids {
+        let model = world.partitions.get_mut(&id).expect("ours");
+        model.segment_bytes_max = [20_000, 100_000][usize::try_from(seed % 2).unwrap_or(0)];
+    }
+    world.stop_and_reopen(None);
+    (world, ids)
+}
+
+fn append(world: &mut World, id: PartitionId, bytes: usize) {
+    let value: Vec<u8> = (0..bytes).map(|_| world.random.random()).collect();
+    world.append_records(id, &[(b"key", Some(&value))]);
+}
+
+/// A segment with something in it, that a group in the journal tells of.
+fn begin(world: &mut World, id: PartitionId) {
+    append(world, id, 100);
+    while world.commit_step() == Step::Worked {}
+    while world.log.core().settle_step(world.now_ms) == Step::Worked {}
+    world.collect();
+}
+
+fn fly(world: &World) -> Flight {
+    world.log.core().take_off().unwrap_or_else(|step| panic!("{step:?} in place of a group"))
+}
+
+fn direct_bytes(world: &World) -> u64 {
+    world.log.stats().direct_bytes
+}
+
+#[test]
+fn what_was_acknowledged_survives_whatever_part_of_a_group_is_lost() {
+    each_seed("direct", 12, |seed| {
+        let (mut world, ids) = busy(seed);
+        let (mut bytes, is_small) = (0, seed % 3 == 0);
+        for _ in 0..STEPS {
+            let id = ids[world.random.random_range(0..2)];
+            let direct_before = direct_bytes(&world);
+            let choice = world.random.random_range(0..1000);
+            if is_small && choice >= 975 {
+                // A start needs room; and what was refused is known before others survive.
+                world.land_all();
+                world.disk.set_capacity(u64::MAX);
+            }
+            match choice {
+                0..=399 => {
+                    let bytes = world.random.random_range(0..3_000);
+                    append(&mut world, id, bytes);
+                }
+                400..=459 => world.append(),
+                460..=939 => drop(world.step()),
+                940..=949 => world.trim_somewhere(),
+                // Of a group that fails nobody knows which units were refused: one or the other.
+                950..=954 if is_small => world.disk.set_capacity(world.disk.used_bytes() + 2_000),
+                950..=974 if is_small => {}
+                950..=959 => world.disk.fail_sync_in(world.random.random_range(1..6)),
+                960..=964 => world.disk.fail_write_in(world.random.random_range(1..6)),
+                _ if choice < 975 => {}
+                975..=979 => world.stop_and_reopen(None),
+                980..=989 => {
+                    let modes = [CrashMode::KeepAll, CrashMode::LoseAll, CrashMode::Tear];
+                    let mode = modes[world.random.random_range(0..3)];
+                    world.stop_and_reopen(Some(mode));
+                }
+                990..=994 => {
+                    world.land_all();
+                    if world.log.failed().is_none() {
+                        world.drain();
+                        world.check();
+                    }
+                }
+                _ => {}
+            }
+            bytes += direct_bytes(&world).saturating_sub(direct_before);
+            if world.log.failed().is_some() {
+                while world.commit_step() == Step::Worked {}
+                world.disk.heal();
+                world.disk.set_capacity(u64::MAX);
+                // The page cache shows what a failed sync has left, until the power goes.
+                world.stop_and_reopen(None);
+                if world.random.random_bool(0.5) {
+                    world.stop_and_reopen(Some(CrashMode::LoseAll));
+                }
+            }
+        }
+        world.disk.heal();
+        world.disk.set_capacity(u64::MAX);
+        world.drain();
+        world.check();
+        world.stop_and_reopen(Some(CrashMode::Tear));
+        println!("{bytes} bytes went to segments only");
+        assert!(bytes > 20_000, "a life worth the name");
+    });
+}
+
+#[test]
+fn what_goes_to_a_segment_is_written_once() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    let before = world.disk.written_bytes();
+    for _ in 0..20 {
+        append(&mut world, ids[0], 4_000);
+        world.drain();
+    }
+    // 20 groups of 4,000 bytes and their heads; and for each 64 + 40 + 20 bytes in the journal.
+    let written = world.disk.written_bytes() - before;
+    assert!((80_000..88_000).contains(&written), "{written} bytes");
+    world.check();
+}
+
+#[test]
+fn a_group_lands_when_its_journal_and_its_segments_are_synced() {
+    for part in 1..=2 {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        append(&mut world, ids[0], 2_000);
+        let flight = fly(&world);
+        assert!(direct_bytes(&world) > 2_000);
+        world.disk.fail_sync_in(part);
+        world.log.core().land(flight);
+        let answer = world.pending[0].answer.lock().expect("lock").clone();
+        assert!(matches!(answer, Some(Err(CommitError::Failed(_)))), "{answer:?} for part {part}");
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        assert_eq!(world.partitions[&ids[0]].end_offset(), 1);
+    }
+}
+
+/// In the middle of three groups in flight, of which the journal holds all.
+#[test]
+fn a_group_without_its_marked_bytes_is_a_torn_tail_with_all_behind_it() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    let mut flights = Vec::new();
+    for bytes in [1_000, 1_200, 1_400] {
+        append(&mut world, ids[0], bytes);
+        flights.push(fly(&world));
+    }
+    assert!(direct_bytes(&world) > 3_600);
+    drop(flights);
+    let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 0);
+    let bytes = world.disk.content(&path).expect("there").len();
+    world.stop(Some(CrashMode::KeepAll));
+    world.disk.damage(&path, bytes - 1_400 - 500, 1);
+    world.reopen();
+    let torn = world.last_open.torn_tail.clone().expect("told");
+    // Group 1 began the segment.
+    assert_eq!((torn.sequence, world.partitions[&ids[0]].end_offset()), (3, 2));
+    assert!(world.last_open.damaged_groups.is_empty());
+    for _ in 0..10 {
+        append(&mut world, ids[0], 1_000);
+        world.drain();
+    }
+    world.stop_and_reopen(Some(CrashMode::Tear));
+}
+
+#[test]
+fn a_flipped_bit_in_marked_bytes_that_had_been_durable_is_told_as_damage() {
+    each_seed("rot of marked bytes", 20, |seed| {
+        let (mut world, ids) = busy(seed);
+        begin(&mut world, ids[0]);
+        for bytes in [1_000, 1_200, 1_400, 1_600] {
+            append(&mut world, ids[0], bytes);
+            while world.commit_step() == Step::Worked {}
+        }
+        world.collect();
+        assert!(direct_bytes(&world) > 5_200);
+        let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 0);
+        let end = world.disk.content(&path).expect("there").len();
+        world.stop(None);
+        // Of the second or the third of the four; each has fewer than 100 bytes around its value.
+        let hit = usize::try_from(seed % 2).unwrap_or(0);
+        let behind = [1_400 + 1_600, 1_600][hit] + 200;
+        world.disk.flip_bit(&path, (end - behind - 100) * 8 + world.random.random_range(0..800));
+        world.forgive_damage = true;
+        world.reopen();
+        let from_offset = 2 + hit as i64;
+        let damage = Damage { partition: ids[0], from_offset, to_offset: from_offset + 1 };
+        assert_eq!(world.last_start.damage, [damage]);
+        assert_eq!(world.last_open.torn_tail, None);
+        let read = |offset| world.log.read(ids[0], offset, 1).expect("readable").next_offset;
+        assert_eq!((read(from_offset - 1), read(from_offset + 1)), (from_offset, from_offset + 2));
+        assert_eq!(read(from_offset), from_offset + 2, "what follows it");
+    });
+}
+
+#[test]
+fn a_journal_without_marks_is_read_as_it_was_written_before_there_were_any() {
+    let (mut world, ids) = busy(1);
+    append(&mut world, ids[0], 100);
+    while world.commit_step() == Step::Worked {}
+    let found = ["journal.0", "journal.1"].into_iter().find_map(|name| {
+        let journal = world.disk.content(name)?;
+        let at = *positions(&journal).first()?;
+        Some(journal[at..at + crate::group::HEADER_BYTES].to_vec())
+    });
+    // One entry, and nothing in the 16 bytes that were reserved.
+    let header = found.expect("the group");
+    assert_eq!((&header[40..44], &header[44..60]), (&[1, 0, 0, 0][..], &[0; 16][..]));
+}
+
+/// What of a group is in the segment, and in the journal is not whole, does not count; also where
+/// the view says that the segment is known up to the end of what the journal holds.
+#[test]
+fn a_torn_group_leaves_nothing_in_a_segment_that_the_view_knows_up_to_it() {
+    each_seed("torn behind a view", 6, |seed| {
+        let (mut world, ids) = busy(seed);
+        begin(&mut world, ids[0]);
+        append(&mut world, ids[0], 1_000);
+        world.drain();
+        world.log.core().checkpoint_view();
+        append(&mut world, ids[0], 1_200);
+        drop(fly(&world));
+        assert!(direct_bytes(&world) > 2_200);
+        let name = ["journal.0", "journal.1"].into_iter().find(|name| {
+            // The other one is of before the start.
+            positions(&world.disk.content(name).unwrap_or_default()).len() == 3
+        });
+        let name = name.expect("in use");
+        let at = positions(&world.disk.content(name).expect("there"))[2];
+        // The view is believed after a kill, and not when the power went.
+        world.stop(None);
+        world.disk.damage(name, at + 70, 1);
+        world.reopen();
+        assert!(world.last_open.torn_tail.is_some());
+        assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+    });
+}
+
+/// Carried along by a group in flight, and settled before that has landed.
+#[test]
+fn what_was_carried_along_is_synced_before_a_checkpoint_speaks_of_it() {
+    for a_checkpoint_comes_between in [false, true] {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        let core = world.log.core().clone();
+        if a_checkpoint_comes_between {
+            assert_eq!(core.checkpoint_step(), Step::Worked);
+            begin(&mut world, ids[1]);
+        }
+        // Below what goes to segments only.
+        append(&mut world, ids[0], 100);
+        while world.commit_step() == Step::Worked {}
+        append(&mut world, ids[0], 2_000);
+        let marked = fly(&world);
+        assert!(direct_bytes(&world) > 2_000);
+        if a_checkpoint_comes_between {
+            // It closes what is not dirty.
+            assert_eq!(core.checkpoint_step(), Step::Worked);
+        }
+        while core.settle_step(world.now_ms) == Step::Worked {}
+        assert_eq!(core.checkpoint_step(), Step::Worked);
+        // A group that tells of the checkpoint; and of all of these only the journal is durable.
+        append(&mut world, ids[1], 100);
+        let small = fly(&world);
+        world.collect();
+        for name in ["journal.0", "journal.1"] {
+            Disk::create(&world.disk, name).expect("there").sync().expect("synced");
+        }
+        drop((marked, small, core));
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        assert!(world.partitions[&ids[0]].end_offset() >= 2);
+    }
+}
+
+/// What is in a segment and in no group must be known to be that.
+#[test]
+fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_first() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    world.drain();
+    // Two that tell of the checkpoint.
+    for _ in 0..2 {
+        append(&mut world, ids[1], 100);
+        while world.commit_step() == Step::Worked {}
+    }
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    let journals = ["journal.0", "journal.1"].map(|name| world.disk.content(name));
+    let groups = journals.map(|journal| positions(&journal.unwrap_or_default()));
+    let at = usize::from(groups[1].len() == 4);
+    assert_eq!(groups[at].len(), 4, "the one in use");
+    world.stop(Some(CrashMode::KeepAll));
+    world.disk.damage(["journal.0", "journal.1"][at], groups[at][3] + 70, 1);
+    world.reopen();
+    assert!(world.last_open.torn_tail.is_some());
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
