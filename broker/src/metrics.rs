@@ -41,6 +41,7 @@ struct Levels {
     odd_connections: IntGaugeVec,
     connections: IntGauge,
     groups_written: IntGauge,
+    direct_bytes: IntGauge,
     log_bytes: IntGauge,
     disk_free_bytes: IntGauge,
     compactions: Compactions,
@@ -192,6 +193,11 @@ impl Levels {
             ),
             connections: gauge(r, "odradek_connections", "Open connections of Kafka clients."),
             groups_written: gauge(r, "odradek_commit_groups", "Commit groups since the start."),
+            direct_bytes: gauge(
+                r,
+                "odradek_direct_bytes",
+                "Bytes since the start that went to segments at once, and not through the journal.",
+            ),
             log_bytes: gauge(r, "odradek_log_bytes", "Bytes of all partitions' segments."),
             disk_free_bytes: gauge(r, "odradek_disk_free_bytes", "Free bytes on the log's disk."),
             compactions: Compactions::registered(r),
@@ -208,6 +214,7 @@ impl Levels {
         let stats = core.log.stats();
         set(&self.connections, broker.connections() as u64);
         set(&self.groups_written, stats.groups);
+        set(&self.direct_bytes, stats.direct_bytes);
         set(&self.log_bytes, broker.disk().0);
         set(&self.disk_free_bytes, stats.disk_free_bytes);
         set(&self.compactions.rounds, stats.compactions);

@@ -36,6 +36,7 @@ class Kills:
         self.random, self.broker = random.Random(seed), broker
         self.witnesses = Witnesses(broker, seed, PAUSES_SECONDS[-1])
         self.start_seconds, self.kills, self.in_starts, self.in_stops = 0.1, 0, 0, 0
+        self.direct_bytes = 0
 
     def round(self, everybody):
         """Load, a kill, perhaps one of a broker that only starts, and a start that must work."""
@@ -48,6 +49,7 @@ class Kills:
         else:
             self.witnesses.wait_for_loads()
         time.sleep(self.random.random() * LOAD_SECONDS_MAX)  # where in its work the kill finds it
+        self.direct_bytes += 0 if APACHE else metric(self.broker, "odradek_direct_bytes")
         self.kill(stops=self.random.random() < 0.2)
         while self.random.random() < 0.4:
             self.broker.spawn()
@@ -71,6 +73,12 @@ class Kills:
         self.kills += ended is None
         self.in_stops += stops and ended is None
         self.in_starts += starts and "listening" not in self.broker.log_since_start()
+
+
+def metric(broker, name):
+    """The figure of that name, which has no labels."""
+    lines = broker.get("/metrics")[2].decode().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
 
 @pytest.fixture
@@ -106,6 +114,7 @@ def test_what_was_acknowledged_or_shown_outlives_kill_9_and_every_start_works(ki
     some = kills(SEED)
     kill_under_load(some, ROUNDS)
     assert APACHE or some.witnesses.cleanings(), "nothing was compacted meanwhile"
+    assert APACHE or some.direct_bytes, "everything went through the journal"
 
 
 @pytest.mark.odradek_only

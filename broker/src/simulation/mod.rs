@@ -92,8 +92,11 @@ fn live(world: &mut World, faults: Faults) {
     world.check();
     world.check_nothing_is_stuck();
     let (starts, among_groups) = (world.starts, world.stops_among_groups);
-    let summary = world.model.summary();
-    println!("{starts} starts, {among_groups} stops among groups in flight, {summary}");
+    let (summary, direct) = (world.model.summary(), world.direct_bytes);
+    println!(
+        "{starts} starts, {among_groups} stops among groups in flight, {direct} bytes went to \
+         segments at once, {summary}"
+    );
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(super) struct World {
     pub starts: usize,
     /// Stops of any kind that found several groups in flight.
     pub stops_among_groups: usize,
+    /// Until those stops, not through the journal.
+    pub direct_bytes: u64,
 }
 
 struct Running {
@@ -97,6 +99,8 @@ impl World {
         options.unsettled_bytes_max = 24 << 10;
         options.disk_reserve_bytes = 0;
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed);
+        // Every second life writes to segments at once what it can.
+        options.direct_bytes_min = if seed % 2 == 0 { 1 } else { usize::MAX };
         let mut clients = vec![Client::Plain, Client::Administrator];
         for number in 0..2 {
             clients.push(Client::Idempotent(Box::new(Idempotent::new(number))));
@@ -120,6 +124,7 @@ impl World {
             now_ms: BEGIN_MS,
             starts: 0,
             stops_among_groups: 0,
+            direct_bytes: 0,
         };
         world.start().expect("an empty disk is opened");
         for (name, partitions) in TOPICS {
@@ -404,6 +409,7 @@ impl World {
         let Running { runtime, broker, calls, in_flight, .. } = running;
         self.stops_among_groups += usize::from(in_flight.count() > 1);
         let log = broker.core().log.clone();
+        self.direct_bytes += log.stats().direct_bytes;
         for call in calls {
             self.clients[call.client].hear(&call.planned, None, &mut self.model);
         }
