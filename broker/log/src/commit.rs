@@ -305,15 +305,15 @@ impl Core {
         }
         drop(bytes);
         self.progress.written.store(sequence, Ordering::Release);
+        let direct_bytes = direct.marks.iter().map(|mark| mark.bytes).sum();
         let mut files = Vec::new();
         if self.options.durability == Durability::Sync {
             files.push(committer.journal.handle(self.flights.handle()));
             files.extend(direct.files);
-            let direct_bytes: usize = direct.marks.iter().map(|mark| mark.bytes).sum();
             self.stats().direct_bytes += direct_bytes as u64;
         }
         let Pending { buffer, answers } = pending;
-        let group = buffer.into_group(sequence, &self.group_memory);
+        let group = buffer.into_group(sequence, direct_bytes, &self.group_memory);
         self.evict();
         self.flights.take_off(Some(group), answers, files, started)
     }

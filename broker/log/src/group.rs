@@ -45,6 +45,8 @@ pub(crate) struct Group {
     pub sequence: u64,
     pub bytes: Bytes,
     pub entries: Vec<GroupEntry>,
+    /// Of the bytes, those that went to segments at once (`direct`).
+    pub direct_bytes: usize,
 }
 
 impl Group {
@@ -211,12 +213,17 @@ impl GroupBuffer {
         &self.bytes
     }
 
-    pub fn into_group(self, sequence: u64, memory: &Arc<GroupMemory>) -> Group {
+    pub fn into_group(
+        self,
+        sequence: u64,
+        direct_bytes: usize,
+        memory: &Arc<GroupMemory>,
+    ) -> Group {
         let GroupBuffer { bytes, entries } = self;
         let memory_bytes = memory_bytes(&bytes, &entries);
         memory.all.fetch_add(memory_bytes, Ordering::AcqRel);
         let bytes = Bytes::from_owner(Counted { bytes, memory_bytes, memory: memory.clone() });
-        Group { sequence, bytes, entries }
+        Group { sequence, bytes, entries, direct_bytes }
     }
 }
 

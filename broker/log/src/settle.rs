@@ -21,7 +21,8 @@ use crate::wire;
 /// Groups settled in one step, at least one.
 const STEP_BYTES: usize = 4 << 20;
 /// A checkpoint at the latest after so many settled bytes: it paces the write-back, since std has
-/// no call that only starts it, and keeps what a sync has to write small.
+/// no call that only starts it, and keeps what a sync has to write small. What went to segments at
+/// once is on the disk by then, and counts by half, as a start after a kill has to write it anew.
 pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 20;
 /// Write handles kept open across a checkpoint, for what is written to again before the next.
 const WRITERS_KEPT_MAX: usize = 256;
@@ -67,7 +68,8 @@ impl Core {
         let mut unsettled = self.unsettled.lock().expect("no holder of the groups panics");
         unsettled.drain(..groups.len());
         drop(unsettled);
-        settler.bytes_since_checkpoint += bytes as u64;
+        let direct_bytes: usize = groups.iter().map(|group| group.direct_bytes).sum();
+        settler.bytes_since_checkpoint += (bytes - direct_bytes / 2) as u64;
         self.progress.unsettled_bytes.fetch_sub(bytes as u64, Ordering::AcqRel);
         self.progress.settled.store(last_sequence, Ordering::Release);
         self.progress.check();
