@@ -103,8 +103,8 @@ fn run(dir: &str, store: Store, load: &Load, total: usize) {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{:22} {:6.0} MB/s | group mean {:5.2} ms, {:4.0} KiB | unit p50 {:5.2} p99 {:6.2} max \
-         {:6.1} ms | CPU {:4.2} ms/MB | direct {:4.2}, written {:4.2}x | peak memory {:3} MiB | start {:.0} ms, \
-         after a kill {:.0} ms",
+         {:6.1} ms | CPU {:4.2} ms/MB | direct {:4.2}, written {:4.2}x | peak memory {:3} MiB | \
+         start {:.0} ms, after a kill {:.0} ms",
         load.name,
         megabytes / seconds,
         stats.sync_seconds_sum * 1e3 / stats.groups as f64,

@@ -506,8 +506,8 @@ fn marked_end(entries: &[Recovered], segment: i64) -> Option<i64> {
 }
 
 /// The first offset that the journal holds and that is not known to be synced; where all of it is,
-/// the first that it does not hold. A segment may end within an entry, so this may lie in the middle
-/// of one.
+/// the first that it does not hold. A segment may end within an entry, so this may lie in the
+/// middle of one.
 fn first_beyond(entries: &[Recovered], known: &Summary) -> Option<i64> {
     let beyond = entries.iter().find(|entry| entry.last_offset >= known.end_offset);
     let beyond = beyond.map(|entry| entry.base_offset.max(known.end_offset));

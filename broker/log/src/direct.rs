@@ -26,14 +26,14 @@
 //!   calls checkpointed. For that, headers of large groups state a checkpoint some groups late.
 //! - **A start** believes a group behind the last one that is proven only if all its marked bytes
 //!   are there; else it is a torn tail, with all behind it (`cut_torn`). A proven group without its
-//!   bytes is damage, told by `attach`. A segment that is gone was sealed, or its partition removed,
-//!   and both come after the landing, as its name was durable before. What counts is written again
-//!   in its place, as what a failed sync has left in the page cache is not on the disk; only then
-//!   what lies behind is cut. The places are those of before: what precedes marked bytes in their
-//!   segment comes back there without a seal between.
+//!   bytes is damage, told by `attach`. A segment that is gone was sealed, or its partition
+//!   removed, and both come after the landing, as its name was durable before. What counts is
+//!   written again in its place, as what a failed sync has left in the page cache is not on the
+//!   disk; only then what lies behind is cut. The places are those of before: what precedes marked
+//!   bytes in their segment comes back there without a seal between.
 //!
-//! Whatever is rare stays in the journal: a partition that is just being synced, whose segment is empty,
-//! full, old or about to be sealed, or on a full disk.
+//! Whatever is rare stays in the journal: a partition that is just being synced, whose segment is
+//! empty, full, old or about to be sealed, or on a full disk.
 
 use std::collections::BTreeMap;
 use std::io;

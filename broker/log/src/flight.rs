@@ -181,7 +181,8 @@ impl Drop for Turn<'_> {
 }
 
 impl Core {
-    /// Syncs all parts of the flight's group side by side, waits for those before it, and shows and answers it.
+    /// Syncs all parts of the flight's group side by side, waits for those before it, and shows and
+    /// answers it.
     pub fn land(&self, mut flight: Flight) {
         let begun = Instant::now();
         let files = std::mem::take(&mut flight.files);

@@ -16,14 +16,14 @@
 //! Invariants. The code cites them by number where it asserts or depends on them.
 //!
 //! 1. A unit is in one group, whole, or in none; a group counts wholly or not at all.
-//! 2. A segment's index, its side file and a checkpoint speak of nothing whose group is not durable:
-//!    in the journal, or in journal and segments where the journal has marks (`direct`). What a
-//!    segment holds beyond that counts for nothing and can be cut; what it holds beyond the last
-//!    checkpoint is written again, from the journal or, marked bytes, in its own place.
+//! 2. A segment's index, its side file and a checkpoint speak of nothing whose group is not
+//!    durable: in the journal, or in journal and segments where the journal has marks (`direct`).
+//!    What a segment holds beyond that counts for nothing and can be cut; what it holds beyond the
+//!    last checkpoint is written again, from the journal or, marked bytes, in its own place.
 //! 3. checkpointed ≤ settled ≤ synced ≤ written, as group sequences; a partition's high watermark
-//!    moves only forward, and under `Durability::Sync` only after the sync of all parts of the group
-//!    that moves it, and of all groups before it. What open finds valid but unproven is synced
-//!    before it is shown.
+//!    moves only forward, and under `Durability::Sync` only after the sync of all parts of the
+//!    group that moves it, and of all groups before it. What open finds valid but unproven is
+//!    synced before it is shown.
 //! 4. A journal file is used again only when a checkpoint covers all its groups; the file that is
 //!    left is synced, and the new header is durable, before the first group of the new use.
 //! 5. After a failed write or sync of journal or segment nothing more is written: every queued unit
@@ -37,9 +37,9 @@
 //!    never set aside. See `store`.)
 //! 8. One batch of the view has at most 100 keys.
 //! 9. What segments do not hold yet is in memory: a reader never misses between tail and segments.
-//! 10. Bounds: group 4 MiB, 4 of them in flight, 16 partitions of each directly to segments; tail, unsettled bytes (those in flight, too),
-//!     indexes and partitions written to before a sync by the options; read handles 64, one read
-//!     8 MiB; 65,536 aborted transactions a segment.
+//! 10. Bounds: group 4 MiB, 4 of them in flight, 16 partitions of each directly to segments; tail,
+//!     unsettled bytes (those in flight, too), indexes and partitions written to before a sync by
+//!     the options; read handles 64, one read 8 MiB; 65,536 aborted transactions a segment.
 //! 11. The last stable offset moves with the high watermark, under the same lock: whoever sees a
 //!     marker sees its transaction ended. What is aborted is known to `aborted` by then.
 //!

@@ -60,7 +60,7 @@ impl Log {
             _ => open_error("locking the folder")(error),
         })?;
         let disk = store::open(disk, options.store, &*views, &options.dir)?;
-        let mark = read_mark(&*disk);
+        let mark = read_mark(&*disk).map_err(open_error("the folder's mark"))?;
         let unclean = mark.is_some();
         let machine_unclean = mark.is_some_and(|boot| boot.is_none() || boot != disk.boot_id());
         let journal =
@@ -545,16 +545,20 @@ fn open_error(what: &str) -> impl Fn(io::Error) -> OpenError + use<> {
     }
 }
 
-/// `Some` if the last run did not close: the boot id it ran under, as far as it is readable.
-fn read_mark(disk: &dyn Disk) -> Option<Option<String>> {
-    let file = disk.open(MARK_NAME).ok()?;
+/// `Some` if the last run did not close: the boot id it ran under, as far as it is readable. A disk
+/// that does not answer is an error: after a close nothing would be taken for unproven.
+fn read_mark(disk: &dyn Disk) -> io::Result<Option<Option<String>>> {
+    let file = match disk.open(MARK_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
     let text = || {
         let bytes = file.byte_count().ok().filter(|bytes| *bytes <= MARK_BYTES_MAX)?;
         let mut buffer = vec![0; usize::try_from(bytes).ok()?];
         file.read_exact_at(&mut buffer, 0).ok()?;
         String::from_utf8(buffer).ok().filter(|text| !text.is_empty())
     };
-    Some(text())
+    Ok(Some(text()))
 }
 
 fn write_mark(disk: &dyn Disk) -> io::Result<()> {

@@ -114,7 +114,8 @@ impl Core {
         Ok(())
     }
 
-    /// A segment that is written to ahead is not sealed by the next batch: that has to be asked for.
+    /// A segment that is written to ahead is not sealed by the next batch: that has to be asked
+    /// for.
     fn roll_if_old(&self, partition: &Partition, now_ms: i64) {
         let writer = partition.writer();
         let mut shared = partition.shared();

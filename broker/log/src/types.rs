@@ -116,7 +116,7 @@ impl Options {
             writers_max: 256,
             durability: Durability::Sync,
             disk_reserve_bytes: 256 << 20,
-            direct_bytes_min: 128 << 10,
+            direct_bytes_min: 64 << 10,
             sled_bytes_max: 16 << 20,
             compaction: CompactionOptions::default(),
         }
