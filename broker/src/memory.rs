@@ -62,7 +62,7 @@ const TABLE: [Row; 13] = {
         row(UnpackedRecords, "unpacked_records", 6, "records read in this process and by HTTP"),
         row(HttpBodies, "http_bodies", 4, "bodies of HTTP requests"),
         row(HttpAnswers, "http_answers", 3, "answers with large records on their way out"),
-        row(TailCache, "tail_cache", 7, "the last batches, for readers that keep up"),
+        row(TailCache, "tail_cache", 6, "the last batches, for readers that keep up"),
         row(CommitGroups, "commit_groups", 3, "groups in the journal, not yet in segments"),
         row(ActiveIndexes, "active_indexes", 3, "indexes of active segments, not yet written"),
         row(SealedIndexes, "sealed_indexes", 2, "indexes of sealed segments, as last looked at"),
@@ -164,7 +164,7 @@ mod tests {
     fn all_parts_together_leave_room_for_the_program() {
         assert!(TABLE.iter().enumerate().all(|(index, row)| row.part as usize == index));
         // 19 MiB resident when idle (tests/bench, `start`), the rest for what the allocator keeps.
-        let program_in_64ths = 48 / (256 / 64);
+        let program_in_64ths = 52 / (256 / 64);
         let parts_in_64ths: u64 = TABLE.iter().map(|row| row.in_64ths).sum();
         assert_eq!(parts_in_64ths + program_in_64ths, 64);
         // `Options::unsettled_bytes_max` says why.
