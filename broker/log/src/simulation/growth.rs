@@ -15,6 +15,9 @@ const OPEN_FILES_MAX: usize = 64 + 3 * 2 + 2 * (1 + FLIGHTS_MAX) + 4;
 
 fn grown(seed: u64) -> (World, Vec<PartitionId>) {
     let mut world = World::new(seed);
+    // A single batch is no large part of a group.
+    world.options.direct_bytes_min = 600;
+    world.stop_and_reopen(None);
     let ids = (0..PARTITIONS).map(|index| world.add_topic(&format!("grown-{index}"), false, false));
     let ids = ids.collect();
     (world, ids)
