@@ -303,7 +303,8 @@ pub(crate) enum Found {
 }
 
 /// Takes out the first group behind the proven ones of which marked bytes are missing, and all
-/// behind it: none of them was answered.
+/// behind it: none of them was answered. What is left is durable afterwards, before any part of it
+/// is settled: a start may seal a segment that holds one, and fail before the others are synced.
 pub(crate) fn cut_torn(
     scanned: &mut Scanned,
     disk: &dyn Disk,
@@ -315,14 +316,28 @@ pub(crate) fn cut_torn(
         marked.extend(unproven.filter(|e| e.marked.is_some()).map(|entry| (*id, *entry)));
     }
     marked.sort_by_key(|(id, entry)| (entry.sequence, *id));
-    for (id, entry) in marked {
-        let (Some(at), Some(folder)) = (entry.marked, folders.of(id)) else { continue };
+    let mut cut = None;
+    for (id, entry) in &marked {
+        let (Some(at), Some(folder)) = (entry.marked, folders.of(*id)) else { continue };
         if let Found::Other = marked_bytes(disk, folder, &at, entry.bytes)? {
-            scanned.recovery.cut_from(entry.sequence);
-            let (file, position) = scanned.recovery.place_of_group(&entry);
-            let sequence = entry.sequence;
-            scanned.torn_tail = Some(TornTail { file: file.to_owned(), position, sequence });
+            cut = Some(*entry);
             break;
+        }
+    }
+    if let Some(torn) = cut {
+        scanned.recovery.cut_from(torn.sequence);
+        let (file, position) = scanned.recovery.place_of_group(&torn);
+        let sequence = torn.sequence;
+        scanned.torn_tail = Some(TornTail { file: file.to_owned(), position, sequence });
+        marked.retain(|(_, entry)| entry.sequence < sequence);
+    }
+    for (id, entry) in &marked {
+        let (Some(at), Some(folder)) = (entry.marked, folders.of(*id)) else { continue };
+        if let Found::Whole(bytes) = marked_bytes(disk, folder, &at, entry.bytes)? {
+            let name = SegmentName { base_offset: at.segment, generation: 0 };
+            let file = disk.create(&name.path(folder, FileKind::Log))?;
+            file.write_all_at(&bytes, at.position)?;
+            file.sync()?;
         }
     }
     Ok(())

@@ -146,6 +146,10 @@ impl Log {
         }
         core.segments.root_dirty.store(true, Ordering::Release);
         while core.checkpoint_step() == Step::Worked {}
+        // Else what segments do not hold for certain would go with the journal.
+        if let Some(reason) = core.failed() {
+            return Err(OpenError::Unusable(reason));
+        }
         let last = recovery.last_sequence;
         let progress = &core.progress;
         let all = [&progress.written, &progress.synced, &progress.settled, &progress.checkpointed];

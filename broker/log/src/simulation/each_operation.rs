@@ -112,3 +112,29 @@ fn a_read_that_fails_at_the_start_costs_nothing_but_that_start() {
         }
     });
 }
+
+#[test]
+fn a_sync_that_fails_at_the_start_costs_nothing_but_that_start() {
+    each_seed("each sync of a start", 2, |seed| {
+        for sync in 1.. {
+            let mut world = life(seed, None);
+            let power_cut = world.random.random_bool(0.5).then_some(CrashMode::Tear);
+            world.collect();
+            world.stop(power_cut);
+            world.disk.fail_sync_in(sync);
+            let opened = world.open();
+            let is_over = world.disk.heal();
+            if opened.is_err() {
+                world.stop(None);
+            }
+            world.stop_and_reopen(Some(CrashMode::LoseAll));
+            world.drain();
+            world.check();
+            if is_over {
+                println!("{sync} syncs");
+                assert!(sync > 5, "a start worth the name");
+                break;
+            }
+        }
+    });
+}
