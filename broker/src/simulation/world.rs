@@ -100,7 +100,7 @@ impl World {
         options.disk_reserve_bytes = 0;
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed);
         // Every second life writes to segments at once what it can.
-        options.direct_bytes_min = if seed % 2 == 0 { 1 } else { usize::MAX };
+        options.direct_bytes_min = if seed.is_multiple_of(2) { 1 } else { usize::MAX };
         let mut clients = vec![Client::Plain, Client::Administrator];
         for number in 0..2 {
             clients.push(Client::Idempotent(Box::new(Idempotent::new(number))));
