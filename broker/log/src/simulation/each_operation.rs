@@ -52,7 +52,7 @@ fn the_power_may_go_at_any_operation_of_the_disk() {
             world.check();
             if is_over {
                 println!("{operation} operations");
-                assert!(operation > 50, "a life worth the name");
+                assert!(operation > 40, "a life worth the name");
                 break;
             }
         }
