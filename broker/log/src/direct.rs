@@ -33,7 +33,7 @@
 //!   bytes in their segment comes back there without a seal between.
 //!
 //! Whatever is rare stays in the journal: a partition that is just being synced, whose segment is
-//! empty, full, old or about to be sealed, or on a full disk.
+//! empty, full or about to be sealed, or on a full disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -102,7 +102,7 @@ impl Core {
         checkpointed.min(Progress::at(&self.progress.synced).saturating_sub(STATED_LATE))
     }
 
-    /// Writes what is to go to segments. An error is none of a full disk.
+    /// Writes what is to go to segments. After an error nothing more is to be written.
     pub fn write_directly(&self, buffer: &GroupBuffer, stated: u64) -> io::Result<Direct> {
         let mut direct = Direct::default();
         let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
@@ -141,13 +141,15 @@ impl Core {
         let Plan { front, carried, name, .. } = plan;
         self.segments.sync_names(partition, &mut writer)?;
         let path = partition.segment_path(name);
+        // Where files cannot be opened now, the part stays in the journal.
+        let Ok(file) = self.disk.create(&path) else { return Ok(()) };
         if !carried.is_empty() {
             if writer.file.is_none() {
-                writer.file = Some(self.disk.create(&path)?);
+                let Ok(kept) = self.disk.create(&path) else { return Ok(()) };
+                writer.file = Some(kept);
             }
             writer.dirty = true;
         }
-        let file = self.disk.create(&path)?;
         let marked = entries.iter().map(|entry| &buffer.bytes()[entry.start..entry.end]);
         let pieces: Vec<&[u8]> = carried.iter().map(|run| &run[..]).chain(marked.clone()).collect();
         match write_pieces(&file, front.bytes, &pieces) {
@@ -188,7 +190,9 @@ impl Core {
     pub fn undo_direct(&self, direct: Direct) -> io::Result<()> {
         for undo in direct.undo {
             let mut writer = undo.partition.writer();
-            cut(&undo.file, undo.bytes)?;
+            // What was carried along may have settled meanwhile, where it lies.
+            let settled = undo.partition.shared().active.as_ref().map_or(0, |a| a.summary.bytes);
+            cut(&undo.file, undo.bytes.max(settled))?;
             writer.front = undo.front;
         }
         Ok(())
@@ -333,11 +337,15 @@ pub(crate) fn cut_torn(
     }
     for (id, entry) in &marked {
         let (Some(at), Some(folder)) = (entry.marked, folders.of(*id)) else { continue };
-        if let Found::Whole(bytes) = marked_bytes(disk, folder, &at, entry.bytes)? {
-            let name = SegmentName { base_offset: at.segment, generation: 0 };
-            let file = disk.create(&name.path(folder, FileKind::Log))?;
-            file.write_all_at(&bytes, at.position)?;
-            file.sync()?;
+        match marked_bytes(disk, folder, &at, entry.bytes)? {
+            Found::Whole(bytes) => {
+                let name = SegmentName { base_offset: at.segment, generation: 0 };
+                let file = disk.create(&name.path(folder, FileKind::Log))?;
+                file.write_all_at(&bytes, at.position)?;
+                file.sync()?;
+            }
+            Found::NoFile => {}
+            Found::Other => return Err(io::Error::other("the same bytes read twice differ")),
         }
     }
     Ok(())

@@ -68,6 +68,7 @@ impl Log {
         let mut scanned = recover::scan(&journal, !unclean).map_err(open_error("the journal"))?;
         if unclean {
             // Invariant 3: valid but unproven becomes durable before any of it is shown.
+            scanned.rewrite_unproven().map_err(open_error("the journal"))?;
             journal.sync_all().map_err(open_error("syncing the journal"))?;
         }
         let folders = Folders::list(&*disk, unclean).map_err(open_error("the folder"))?;

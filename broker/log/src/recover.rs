@@ -1,7 +1,7 @@
 //! What open finds in the journal: the groups of both files in sequence, where they end, and
 //! whether that end is a torn tail (nothing behind it says that it had been durable) or damage.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::group::{self, Found, FoundEntry, MarkedAt};
 use crate::journal::{self, Journal};
 use crate::read::read_range;
 use crate::types::{Damage, DamagedGroups, PartitionId, TornTail};
+use crate::walk::rewrite;
 
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -53,6 +54,24 @@ pub(crate) struct Scanned {
     pub damaged_groups: Vec<DamagedGroups>,
     /// Groups up to here had been durable, all parts of them.
     pub proven_sequence: u64,
+    /// The groups behind it, where they lie.
+    unproven: VecDeque<Place>,
+}
+
+struct Place {
+    sequence: u64,
+    file: usize,
+    from: u64,
+    to: u64,
+}
+
+impl Scanned {
+    /// Writes the unproven groups once more, in their places: what a failed sync has left in the
+    /// page cache is clean there, and on the disk it is not.
+    pub fn rewrite_unproven(&self) -> io::Result<()> {
+        let mut places = self.unproven.iter();
+        places.try_for_each(|at| rewrite(&self.recovery.files[at.file], at.from, at.to))
+    }
 }
 
 impl Recovery {
@@ -217,6 +236,11 @@ impl FileScan<'_> {
 
     fn take(&self, scanned: &mut Scanned, position: u64, found: &Found, group: &Bytes) {
         scanned.proven_sequence = scanned.proven_sequence.max(found.seal.synced_sequence);
+        let (sequence, to) = (found.seal.sequence, position + group.len() as u64);
+        scanned.unproven.push_back(Place { sequence, file: self.index, from: position, to });
+        while scanned.unproven.front().is_some_and(|at| at.sequence <= scanned.proven_sequence) {
+            scanned.unproven.pop_front();
+        }
         let recovery = &mut scanned.recovery;
         recovery.checkpointed_sequence =
             recovery.checkpointed_sequence.max(found.seal.checkpointed_sequence);

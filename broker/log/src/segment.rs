@@ -243,10 +243,12 @@ impl Segments {
             "invariant 2: a sealed segment holds what is settled"
         );
         let path = partition.segment_path(active.summary.name());
-        let file = match writer.file.take() {
-            Some(file) => file,
+        let file = match &writer.file {
+            Some(file) => file.clone(),
             None => self.disk.create(&path)?,
         };
+        // Kept where there is no room to cut it: the next sync has to hear of what was written.
+        writer.file = Some(file.clone());
         let _syncing = partition.syncing();
         // A write that failed half-way may have left bytes behind the last batch.
         if file.byte_count()? > active.summary.bytes {
@@ -255,6 +257,7 @@ impl Segments {
         file.sync()?;
         self.sync_names(partition, writer)?;
         self.write_side(partition, &active, &writer.producers)?;
+        writer.file = None;
         writer.dirty = false;
         let mut shared = partition.shared();
         self.change_active(&mut shared, |active| *active = None);

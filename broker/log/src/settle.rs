@@ -120,9 +120,8 @@ impl Core {
         let writer = partition.writer();
         let mut shared = partition.shared();
         let age_ms = now_ms.saturating_sub(writer.created_ms);
-        if age_ms >= shared.settings.segment_ms_max
-            && writer.front_beyond(shared.settled_end).is_some()
-        {
+        let is_ahead = writer.front.is_some_and(|front| front.end_offset >= shared.settled_end);
+        if age_ms >= shared.settings.segment_ms_max && is_ahead {
             shared.roll_requested = true;
             self.progress.rolls_wanted.store(true, Ordering::Release);
         }

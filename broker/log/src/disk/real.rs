@@ -43,8 +43,9 @@ impl DiskFile for RealFile {
         write_all_at(&self.file, bytes, position)
     }
 
+    /// A sync that found no room has lost what it was to cover: that is no full disk to wait for.
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data().map_err(io::Error::other)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -138,3 +138,33 @@ fn a_sync_that_fails_at_the_start_costs_nothing_but_that_start() {
         }
     });
 }
+
+/// Groups whose sync failed are in the page cache, clean and on no disk, when the next start reads
+/// them; and the power goes at each of that start's operations in turn.
+#[test]
+fn what_a_failed_sync_has_left_in_the_cache_is_whole_or_absent_after_a_start_that_is_cut() {
+    each_seed("each operation behind a failed sync", 2, |seed| {
+        for operation in 1.. {
+            let mut world = life(seed, None);
+            world.disk.fail_sync_in(1 + seed % 2);
+            for _ in 0..6 {
+                world.append();
+                world.commit_step();
+            }
+            world.stop(None);
+            world.disk.fail_all_in(operation);
+            let opened = world.open();
+            let is_over = !world.disk.is_dead();
+            world.disk.heal();
+            assert_eq!(opened.is_ok(), is_over, "{opened:?}");
+            world.stop_and_reopen(Some(CrashMode::LoseAll));
+            world.drain();
+            world.check();
+            if is_over {
+                println!("{operation} operations");
+                assert!(operation > 8, "a start worth the name");
+                break;
+            }
+        }
+    });
+}
