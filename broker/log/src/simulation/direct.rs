@@ -1,5 +1,8 @@
 //! Groups of which parts go to segments alone.
 
+use bytes::Bytes;
+use odradek_protocol::batch::BatchBuilder;
+use odradek_protocol::compression::Compression;
 use rand::Rng;
 
 use super::each_seed;
@@ -8,6 +11,7 @@ use super::world::World;
 use crate::core::Step;
 use crate::disk::{CrashMode, Disk};
 use crate::flight::Flight;
+use crate::group::GroupBuffer;
 use crate::types::*;
 
 const STEPS: usize = 500;
@@ -302,4 +306,55 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     world.reopen();
     assert!(world.last_open.torn_tail.is_some());
     assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
+
+/// The journal finds no room for the group; its parts are cut off again.
+#[test]
+fn what_was_carried_along_and_has_settled_meanwhile_stays_when_the_group_is_taken_back() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    // Below what goes to segments only.
+    append(&mut world, ids[0], 100);
+    while world.commit_step() == Step::Worked {}
+    let core = world.log.core().clone();
+    let partition = core.partition(ids[0]).expect("attached");
+    let mut buffer = GroupBuffer::with_capacity(4_000);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(world.now_ms, Some(b"key"), Some(&[7; 2_000]), &[]);
+    let append = Append {
+        partition: ids[0],
+        base_offset: 2,
+        leader_epoch: 0,
+        batches: Bytes::copy_from_slice(&builder.build(0)),
+    };
+    buffer.push(&partition, &append).expect("whole batches");
+    let direct = core.write_directly(&buffer, 0).expect("room");
+    assert_eq!(direct.marks.len(), 1);
+    while core.settle_step(world.now_ms) == Step::Worked {}
+    core.undo_direct(direct).expect("cut");
+    let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 0);
+    let settled = partition.shared().active.as_ref().expect("there").summary.bytes;
+    assert_eq!(world.disk.content(&path).expect("there").len() as u64, settled);
+    assert_eq!(core.checkpoint_step(), Step::Worked);
+    drop((buffer, partition, core));
+    world.collect();
+    world.stop_and_reopen(Some(CrashMode::LoseAll));
+    world.check();
+    assert_eq!(world.partitions[&ids[0]].end_offset(), 2);
+}
+
+#[test]
+fn a_segment_of_which_all_is_written_ahead_is_sealed_by_age() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    for _ in 0..4 {
+        append(&mut world, ids[0], 2_000);
+        while world.commit_step() == Step::Worked {}
+        while world.log.core().settle_step(world.now_ms) == Step::Worked {}
+        // Beyond the age of a segment, which is 5 s.
+        world.now_ms += 6_000;
+    }
+    world.collect();
+    assert!(direct_bytes(&world) > 2_000);
+    assert!(world.log.ends(ids[0]).expect("attached").segments > 1);
 }
