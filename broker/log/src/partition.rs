@@ -1,7 +1,7 @@
 //! One partition's state in memory.
 //!
 //! Owners: `next_offset` and `refusing` belong to the commit step; `Writer` to the settle step
-//! (and to attach and removal, which take its lock); `Shared` is for all, locked for a few
+//! (and to attach, removal and `direct`, which take its lock); `Shared` is for all, locked for a few
 //! instructions, never across a disk call. Lock order: writer before shared.
 
 use std::collections::VecDeque;
@@ -86,7 +86,7 @@ pub(crate) struct Synced {
     pub producers: Option<Arc<Vec<u8>>>,
 }
 
-/// The settle step's hand on the active segment.
+/// The hand that writes to the active segment.
 #[derive(Default)]
 pub(crate) struct Writer {
     pub file: Option<Arc<dyn DiskFile>>,

@@ -381,6 +381,7 @@ pub struct OpenReport {
     pub damaged_groups: Vec<DamagedGroups>,
     /// Groups in the journal that attach has to settle.
     pub journal_groups: usize,
+    /// Of their batches, those too that are in segments already.
     pub journal_bytes: u64,
     pub folders: Vec<FoundFolder>,
 }
