@@ -1,7 +1,7 @@
 //! The commit step: everything that queued up while the last group was being written becomes the
-//! next one (`queue` says what goes first), with one write to the journal, and before it one to each
-//! segment that takes a large part (`direct`); `flight` does the rest: syncs side by side, then the
-//! high watermarks move and the waiters are answered, in the group's order.
+//! next one (`queue` says what goes first), with one write to the journal, and before it one to
+//! each segment that takes a large part (`direct`); `flight` does the rest: syncs side by side,
+//! then the high watermarks move and the waiters are answered, in the group's order.
 
 use std::io;
 use std::sync::Arc;

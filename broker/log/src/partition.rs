@@ -1,8 +1,8 @@
 //! One partition's state in memory.
 //!
 //! Owners: `next_offset` and `refusing` belong to the commit step; `Writer` to the settle step
-//! (and to attach, removal and `direct`, which take its lock); `Shared` is for all, locked for a few
-//! instructions, never across a disk call. Lock order: writer before shared.
+//! (and to attach, removal and `direct`, which take its lock); `Shared` is for all, locked for a
+//! few instructions, never across a disk call. Lock order: writer before shared.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

@@ -2,8 +2,8 @@
 //! readers share.
 //!
 //! A segment is Kafka's own: record batches back to back, named by the first offset. Nothing in
-//! it is rewritten; a retry after a full disk writes the same bytes at the same place, or (`direct`)
-//! what was written of them is cut off.
+//! it is rewritten; a retry after a full disk writes the same bytes at the same place, or
+//! (`direct`) what was written of them is cut off.
 
 use std::collections::VecDeque;
 use std::io;
