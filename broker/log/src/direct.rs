@@ -46,8 +46,8 @@ use crate::core::{Core, Progress};
 use crate::disk::{Disk, DiskFile};
 use crate::folders::Folders;
 use crate::group::{Group, GroupBuffer, GroupEntry, Mark, MarkedAt};
-use crate::name::{FileKind, SegmentName};
-use crate::partition::Partition;
+use crate::name::SegmentName;
+use crate::partition::{Partition, Writer};
 use crate::read::read_range;
 use crate::recover::{Recovered, Scanned};
 use crate::segment::{SEGMENT_BYTES_MAX, write_pieces};
@@ -117,8 +117,10 @@ impl Core {
             let bytes: usize = entries.iter().map(|entry| entry.end - entry.start).sum();
             bytes >= self.options.direct_bytes_min
         });
+        // Before the looks at tails: one that lands between the two is in both.
+        let in_flight = self.flights.groups();
         for entries in parts.into_values().take(PARTITIONS_MAX) {
-            self.write_part(&mut direct, buffer, &entries, stated)?;
+            self.write_part(&mut direct, buffer, &entries, &in_flight, stated)?;
         }
         Ok(direct)
     }
@@ -128,14 +130,13 @@ impl Core {
         direct: &mut Direct,
         buffer: &GroupBuffer,
         entries: &[&GroupEntry],
+        in_flight: &[Arc<Group>],
         stated: u64,
     ) -> io::Result<()> {
         let partition = &entries[0].partition;
         // Else the next groups would wait for a checkpoint.
         let Some(mut writer) = partition.writer_unless_syncing() else { return Ok(()) };
-        // Before the look at the tail: one that lands between the two is in both.
-        let in_flight = self.flights.groups();
-        let Some(plan) = plan(partition, &in_flight, entries, buffer, writer.front, stated) else {
+        let Some(plan) = plan(partition, &writer, in_flight, entries, buffer, stated) else {
             return Ok(());
         };
         let Plan { front, carried, name, .. } = plan;
@@ -219,10 +220,10 @@ struct Plan {
 /// None if the partition's entries are to stay in the journal.
 fn plan(
     partition: &Partition,
+    writer: &Writer,
     in_flight: &[Arc<Group>],
     entries: &[&GroupEntry],
     buffer: &GroupBuffer,
-    front: Option<Front>,
     stated: u64,
 ) -> Option<Plan> {
     if partition.is_removed() {
@@ -235,7 +236,7 @@ fn plan(
         return None;
     }
     let settled = Front { end_offset: shared.settled_end, bytes: summary.bytes, controls: 0 };
-    let front = front.filter(|front| front.end_offset > settled.end_offset).unwrap_or(settled);
+    let front = writer.front_beyond(settled.end_offset).unwrap_or(settled);
     let mut next = front.end_offset;
     let mut carried: Vec<Bytes> = Vec::new();
     let tail = shared.tail.range(shared.tail_for(next)?..);
@@ -287,8 +288,7 @@ pub(crate) fn marked_bytes(
     at: &MarkedAt,
     bytes: usize,
 ) -> io::Result<Found> {
-    let name = SegmentName { base_offset: at.segment, generation: 0 };
-    let file = match disk.open(&name.path(folder, FileKind::Log)) {
+    let file = match disk.open(&at.path(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFile),
         file => file?,
     };
@@ -314,33 +314,28 @@ pub(crate) fn cut_torn(
     disk: &dyn Disk,
     folders: &Folders,
 ) -> io::Result<()> {
-    let mut marked: Vec<(PartitionId, Recovered)> = Vec::new();
+    let mut marked: Vec<(&str, MarkedAt, Recovered)> = Vec::new();
     for (id, entries) in scanned.recovery.all() {
+        let Some(folder) = folders.of(*id) else { continue };
         let unproven = entries.iter().filter(|entry| entry.sequence > scanned.proven_sequence);
-        marked.extend(unproven.filter(|e| e.marked.is_some()).map(|entry| (*id, *entry)));
+        marked.extend(unproven.filter_map(|entry| Some((folder, entry.marked?, *entry))));
     }
-    marked.sort_by_key(|(id, entry)| (entry.sequence, *id));
-    let mut cut = None;
-    for (id, entry) in &marked {
-        let (Some(at), Some(folder)) = (entry.marked, folders.of(*id)) else { continue };
-        if let Found::Other = marked_bytes(disk, folder, &at, entry.bytes)? {
-            cut = Some(*entry);
+    marked.sort_by_key(|(folder, _, entry)| (entry.sequence, *folder));
+    for index in 0..marked.len() {
+        let (folder, at, torn) = marked[index];
+        if let Found::Other = marked_bytes(disk, folder, &at, torn.bytes)? {
+            let (file, position) = scanned.recovery.place_of_group(&torn);
+            let (file, sequence) = (file.to_owned(), torn.sequence);
+            scanned.torn_tail = Some(TornTail { file, position, sequence });
+            scanned.recovery.cut_from(sequence);
+            marked.retain(|(_, _, entry)| entry.sequence < sequence);
             break;
         }
     }
-    if let Some(torn) = cut {
-        scanned.recovery.cut_from(torn.sequence);
-        let (file, position) = scanned.recovery.place_of_group(&torn);
-        let sequence = torn.sequence;
-        scanned.torn_tail = Some(TornTail { file: file.to_owned(), position, sequence });
-        marked.retain(|(_, entry)| entry.sequence < sequence);
-    }
-    for (id, entry) in &marked {
-        let (Some(at), Some(folder)) = (entry.marked, folders.of(*id)) else { continue };
+    for (folder, at, entry) in marked {
         match marked_bytes(disk, folder, &at, entry.bytes)? {
             Found::Whole(bytes) => {
-                let name = SegmentName { base_offset: at.segment, generation: 0 };
-                let file = disk.create(&name.path(folder, FileKind::Log))?;
+                let file = disk.create(&at.path(folder))?;
                 file.write_all_at(&bytes, at.position)?;
                 file.sync()?;
             }

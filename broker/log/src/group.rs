@@ -25,6 +25,7 @@ use bytes::Bytes;
 use odradek_protocol::batch;
 use uuid::Uuid;
 
+use crate::name::{FileKind, SegmentName};
 use crate::partition::Partition;
 use crate::types::{Append, PartitionId};
 use crate::wire;
@@ -392,6 +393,12 @@ pub(crate) struct FoundEntry {
 }
 
 impl MarkedAt {
+    /// Nothing is marked in a segment that compaction has rewritten.
+    pub fn path(&self, folder: &str) -> String {
+        let name = SegmentName { base_offset: self.segment, generation: 0 };
+        name.path(folder, FileKind::Log)
+    }
+
     fn parse(bytes: &[u8]) -> Option<MarkedAt> {
         Some(MarkedAt {
             segment: i64::from_le_bytes(bytes.get(0..8)?.try_into().ok()?),

@@ -86,6 +86,20 @@ fn the_power_may_go_at_any_operation_of_a_start() {
     });
 }
 
+/// Opens, stops in that way and opens again, with all there. Whether the first start came through,
+/// and whether what was to fail never came.
+fn start_that_fails(world: &mut World, power_cut: CrashMode) -> (bool, bool) {
+    let opened = world.open();
+    let is_over = world.disk.heal();
+    if opened.is_err() {
+        world.stop(None);
+    }
+    world.stop_and_reopen(Some(power_cut));
+    world.drain();
+    world.check();
+    (opened.is_ok(), is_over)
+}
+
 #[test]
 fn a_read_that_fails_at_the_start_costs_nothing_but_that_start() {
     each_seed("each read of a start", 1, |seed| {
@@ -96,14 +110,7 @@ fn a_read_that_fails_at_the_start_costs_nothing_but_that_start() {
             world.collect();
             world.stop(power_cut);
             world.disk.fail_read_in(read);
-            let opened = world.open();
-            let is_over = world.disk.heal();
-            if opened.is_err() {
-                world.stop(None);
-            }
-            world.stop_and_reopen(Some(CrashMode::Tear));
-            world.drain();
-            world.check();
+            let (_, is_over) = start_that_fails(&mut world, CrashMode::Tear);
             if is_over {
                 println!("{read} reads");
                 assert!(read > 20, "a start worth the name");
@@ -122,14 +129,7 @@ fn a_sync_that_fails_at_the_start_costs_nothing_but_that_start() {
             world.collect();
             world.stop(power_cut);
             world.disk.fail_sync_in(sync);
-            let opened = world.open();
-            let is_over = world.disk.heal();
-            if opened.is_err() {
-                world.stop(None);
-            }
-            world.stop_and_reopen(Some(CrashMode::LoseAll));
-            world.drain();
-            world.check();
+            let (_, is_over) = start_that_fails(&mut world, CrashMode::LoseAll);
             if is_over {
                 println!("{sync} syncs");
                 assert!(sync > 5, "a start worth the name");
@@ -153,13 +153,8 @@ fn what_a_failed_sync_has_left_in_the_cache_is_whole_or_absent_after_a_start_tha
             }
             world.stop(None);
             world.disk.fail_all_in(operation);
-            let opened = world.open();
-            let is_over = !world.disk.is_dead();
-            world.disk.heal();
-            assert_eq!(opened.is_ok(), is_over, "{opened:?}");
-            world.stop_and_reopen(Some(CrashMode::LoseAll));
-            world.drain();
-            world.check();
+            let (is_open, is_over) = start_that_fails(&mut world, CrashMode::LoseAll);
+            assert_eq!(is_open, is_over);
             if is_over {
                 println!("{operation} operations");
                 assert!(operation > 8, "a start worth the name");
