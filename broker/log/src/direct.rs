@@ -231,7 +231,7 @@ fn plan(
     }
     let shared = partition.shared();
     let summary = shared.active.as_ref()?.summary;
-    let is_known = shared.tail.back()?.sequence > stated;
+    let is_known = shared.landed_sequence > stated;
     if !is_known || summary.is_empty() || shared.roll_requested {
         return None;
     }
@@ -239,7 +239,7 @@ fn plan(
     let front = writer.front_beyond(settled.end_offset).unwrap_or(settled);
     let mut next = front.end_offset;
     let mut carried: Vec<Bytes> = Vec::new();
-    let tail = shared.tail.range(shared.tail_for(next)?..);
+    let tail = shared.tail_for(next).into_iter().flat_map(|first| shared.tail.range(first..));
     let tail = tail.map(|entry| (entry.base_offset, entry.last_offset, entry.bytes.clone()));
     let flying = in_flight.iter().flat_map(|group| {
         let ours = group.entries.iter().filter(|entry| entry.partition.id == partition.id);

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub settled_end: i64,
     /// Last batches in memory, oldest first, without a gap up to the high watermark.
     pub tail: VecDeque<TailEntry>,
+    /// The group that the last of all those came with; they may have left the tail.
+    pub landed_sequence: u64,
     /// By base offset; only the last one may be unsealed.
     pub segments: Vec<Segment>,
     /// Index of the last segment if it is unsealed.
@@ -236,5 +238,12 @@ impl Writer {
     /// What is in the file behind what is settled.
     pub fn front_beyond(&self, settled_end: i64) -> Option<Front> {
         self.front.filter(|front| front.end_offset > settled_end)
+    }
+
+    /// What was carried to it and is not settled yet is the next checkpoint's.
+    pub fn close_unless_dirty(&mut self) {
+        if !self.dirty {
+            self.file = None;
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::core::{Core, Progress, Step};
 use crate::disk::try_each;
 use crate::group::Group;
 use crate::index::{CHUNK_BYTES, SegmentIndex};
-use crate::partition::{Partition, Synced};
+use crate::partition::{Partition, Shared, Synced, Writer};
 use crate::producers::Producers;
 use crate::transactions;
 use crate::types::{PartitionId, ProducerEntry, ReadError};
@@ -22,8 +22,10 @@ use crate::wire;
 const STEP_BYTES: usize = 4 << 20;
 /// A checkpoint at the latest after so many settled bytes: it paces the write-back, since std has
 /// no call that only starts it, and keeps what a sync has to write small. What went to segments at
-/// once is on the disk by then, and counts by half, as a start after a kill has to write it anew.
+/// once is on the disk by then, and counts by a quarter, as a start after a kill has to write it
+/// anew.
 pub(crate) const CHECKPOINT_BYTES: u64 = 32 << 20;
+const DIRECT_SHARE: usize = 4;
 /// Write handles kept open across a checkpoint, for what is written to again before the next.
 const WRITERS_KEPT_MAX: usize = 256;
 /// Larger producer tables are not put into the view: side files and a walk give them back.
@@ -69,7 +71,8 @@ impl Core {
         unsettled.drain(..groups.len());
         drop(unsettled);
         let direct_bytes: usize = groups.iter().map(|group| group.direct_bytes).sum();
-        settler.bytes_since_checkpoint += (bytes - direct_bytes / 2) as u64;
+        settler.bytes_since_checkpoint +=
+            (bytes - direct_bytes + direct_bytes / DIRECT_SHARE) as u64;
         self.progress.unsettled_bytes.fetch_sub(bytes as u64, Ordering::AcqRel);
         self.progress.settled.store(last_sequence, Ordering::Release);
         self.progress.check();
@@ -237,10 +240,8 @@ impl Core {
         // Else a log of many partitions, a few of them written to at a time, would in the end have
         // all of them open.
         for (id, partition) in std::mem::take(&mut settler.kept) {
-            let mut writer = partition.writer();
-            // What was carried to it and is not settled yet is the next one's.
-            if !dirty.contains_key(&id) && !writer.dirty {
-                writer.file = None;
+            if !dirty.contains_key(&id) {
+                partition.writer().close_unless_dirty();
             }
         }
         if keep_open {
@@ -263,31 +264,26 @@ impl Core {
         true
     }
 
+    /// Without the writer's lock during the sync, for the direct path: what it carries along
+    /// meanwhile is not settled, so not of this checkpoint, and makes the writer dirty again.
     fn checkpoint_partition(&self, partition: &Partition, keep_open: bool) -> io::Result<()> {
         let mut writer = partition.writer();
         if partition.is_removed() {
             return Ok(());
         }
-        if writer.dirty
-            && let Some(file) = &writer.file
-        {
-            let _syncing = partition.syncing();
+        let syncing = partition.syncing();
+        self.segments.sync_names(partition, &mut writer)?;
+        drop(syncing);
+        let file = std::mem::take(&mut writer.dirty).then(|| writer.file.clone()).flatten();
+        let synced = synced_with(&writer, &partition.shared());
+        drop(writer);
+        if let Some(file) = file {
             file.sync()?;
         }
-        self.segments.sync_names(partition, &mut writer)?;
-        writer.dirty = false;
         if !keep_open {
-            writer.file = None;
+            partition.writer().close_unless_dirty();
         }
-        let mut shared = partition.shared();
-        let producers = producers_for_view(&writer.producers, shared.active.as_ref());
-        let active = shared
-            .active
-            .as_ref()
-            .map(|active| (active.summary, active.entries.len(), active.entries.last().copied()));
-        shared.synced = Synced { end_offset: shared.settled_end, active, producers };
-        drop(shared);
-        drop(writer);
+        partition.shared().synced = synced;
         self.release_kept_side(partition);
         self.due(partition.id);
         Ok(())
@@ -307,6 +303,16 @@ impl Core {
 /// The settle thread is woken at once beyond this, and otherwise lets small groups gather.
 pub(crate) fn settle_threshold(unsettled_bytes_max: usize) -> u64 {
     (unsettled_bytes_max as u64 / 8).min(1 << 20)
+}
+
+/// What a sync that begins now covers.
+fn synced_with(writer: &Writer, shared: &Shared) -> Synced {
+    let active = shared
+        .active
+        .as_ref()
+        .map(|active| (active.summary, active.entries.len(), active.entries.last().copied()));
+    let producers = producers_for_view(&writer.producers, shared.active.as_ref());
+    Synced { end_offset: shared.settled_end, active, producers }
 }
 
 /// The producers, and the active segment's aborted transactions behind them.
