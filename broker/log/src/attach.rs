@@ -124,8 +124,10 @@ impl Core {
                 true => cut,
                 false => first_beyond(&entries, &known.index.summary).or(cut),
             };
-            let load =
-                ActiveLoad { bytes, careful, limit, marked_end: marked_end(&entries, base_offset) };
+            let covered_end = recovery.as_ref().filter(|_| !careful && limit.is_none());
+            let covered_end = covered_end.and_then(|all| all.covered_end_of(partition.id));
+            let marked_end = marked_end(&entries, base_offset);
+            let load = ActiveLoad { bytes, careful, limit, covered_end, marked_end };
             damage.extend(self.load_active(partition, known, load)?);
         } else {
             partition.writer().producers = known.0;
@@ -310,7 +312,8 @@ impl Core {
         let name = known.index.summary.name();
         let from = known.index.summary.bytes;
         let walk = Walk { from, to: load.bytes, verify: load.careful };
-        let (known, end) = self.walk_on(partition, known, walk, load.limit)?;
+        let covered_end = load.covered_end.map(|end| end.max(known.index.summary.end_offset));
+        let (known, end) = self.walk_on(partition, known, walk, load.limit.or(covered_end))?;
         let summary = known.index.summary;
         let cut = end < load.bytes;
         // Marked bytes are there and nowhere else: what is behind them is cut later.
@@ -351,10 +354,12 @@ impl Core {
         }
         // With the journal whole, all before its first entry was synced once.
         let unknown_end = load.limit.is_none() && end < load.bytes && !load.careful;
-        Ok(unknown_end.then_some(Damage {
+        let lost_to = covered_end.or(unknown_end.then_some(i64::MAX));
+        let lost_to = lost_to.filter(|to_offset| *to_offset > summary.end_offset);
+        Ok(lost_to.map(|to_offset| Damage {
             partition: partition.id,
             from_offset: summary.end_offset,
-            to_offset: i64::MAX,
+            to_offset,
         }))
     }
 
@@ -496,6 +501,8 @@ struct ActiveLoad {
     careful: bool,
     /// Where the journal takes over, or what does not count begins.
     limit: Option<i64>,
+    /// Else where its last entry ended, which a checkpoint covers.
+    covered_end: Option<i64>,
     /// Of the last marked bytes in it.
     marked_end: Option<i64>,
 }

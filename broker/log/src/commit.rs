@@ -27,8 +27,6 @@ pub(crate) struct Committer {
     /// Taken from the queue and not yet written, because another step has to go on first.
     pending: Option<Pending>,
     last_sync: Instant,
-    /// The last checkpoint that some header states.
-    stated: u64,
 }
 
 struct Pending {
@@ -38,7 +36,7 @@ struct Pending {
 
 impl Committer {
     pub fn new(journal: Journal) -> Self {
-        Committer { journal, pending: None, last_sync: Instant::now(), stated: 0 }
+        Committer { journal, pending: None, last_sync: Instant::now() }
     }
 
     pub fn journal(&mut self) -> &mut Journal {
@@ -250,7 +248,6 @@ impl Core {
         }
         let written = Progress::at(&self.progress.written);
         committer.journal.switch(written + 1, checkpointed)?;
-        committer.stated = committer.stated.max(checkpointed);
         // Of a group in flight, segments may hold a part: that lands by its own sync.
         if self.options.durability != Durability::Sync {
             self.mark_synced(written);
@@ -261,9 +258,7 @@ impl Core {
     /// What goes to segments, then the group in the journal that speaks of it.
     fn write_parts(&self, committer: &mut Committer, pending: Pending) -> Flight {
         let started = Instant::now();
-        committer.stated =
-            committer.stated.max(self.checkpointed_to_state(pending.buffer.byte_count()));
-        match self.write_directly(&pending.buffer, committer.stated) {
+        match self.write_directly(&pending.buffer, committer.journal.first_sequence()) {
             Ok(direct) => self.write_group(committer, pending, direct, started),
             Err(error) => {
                 self.fail("writing a segment", &error);
@@ -284,7 +279,7 @@ impl Core {
             salt: committer.journal.salt(),
             sequence,
             synced_sequence: Progress::at(&self.progress.synced),
-            checkpointed_sequence: committer.stated,
+            checkpointed_sequence: Progress::at(&self.progress.checkpointed),
         };
         let bytes = pending.buffer.seal(seal, &direct.marks);
         match committer.journal.write(sequence, &bytes) {

@@ -21,9 +21,9 @@
 //!   *carried* along in front of the marked bytes. It counts by the journal as ever, so it is
 //!   marked as dirty for the checkpoint.
 //! - **What a segment holds beyond all that counts must be known to be that**, after a crash, too:
-//!   a start takes a segment as it is up to the first batch that the journal holds. So a partition
-//!   goes this way only while the journal holds an entry of it that was synced and that no header
-//!   calls checkpointed. For that, headers of large groups state a checkpoint some groups late.
+//!   a start takes a segment as it is up to where the journal's last entry of the partition ends,
+//!   though a checkpoint covers it, or to the first one that none covers. So a partition goes this
+//!   way only while the files that a start would read hold an entry of it that was synced.
 //! - **A start** believes a group behind the last one that is proven only if all its marked bytes
 //!   are there; else it is a torn tail, with all behind it (`cut_torn`). A proven group without its
 //!   bytes is damage, told by `attach`. A segment that is gone was sealed, or its partition
@@ -42,7 +42,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::core::{Core, Progress};
+use crate::core::Core;
 use crate::disk::{Disk, DiskFile};
 use crate::folders::Folders;
 use crate::group::{Group, GroupBuffer, GroupEntry, Mark, MarkedAt};
@@ -57,9 +57,6 @@ use crate::wire;
 
 /// Partitions of one group that go this way: each costs a sync.
 const PARTITIONS_MAX: usize = 16;
-/// Headers of large groups state a checkpoint so many groups late: a partition that was in one of
-/// the last few has an entry there that counts by the journal.
-const STATED_LATE: u64 = 4;
 
 /// How far a segment is written, where that is beyond what is settled.
 #[derive(Debug, Clone, Copy)]
@@ -93,17 +90,9 @@ impl Core {
             && self.options.durability == Durability::Sync
     }
 
-    /// What the header of such a group says of the last checkpoint.
-    pub fn checkpointed_to_state(&self, group_bytes: usize) -> u64 {
-        let checkpointed = Progress::at(&self.progress.checkpointed);
-        if !self.is_direct() || group_bytes < self.options.direct_bytes_min {
-            return checkpointed;
-        }
-        checkpointed.min(Progress::at(&self.progress.synced).saturating_sub(STATED_LATE))
-    }
-
-    /// Writes what is to go to segments. After an error nothing more is to be written.
-    pub fn write_directly(&self, buffer: &GroupBuffer, stated: u64) -> io::Result<Direct> {
+    /// Writes what is to go to segments, of a journal whose groups a start would read from this one
+    /// on. After an error nothing more is to be written.
+    pub fn write_directly(&self, buffer: &GroupBuffer, first_sequence: u64) -> io::Result<Direct> {
         let mut direct = Direct::default();
         let stuck = self.progress.settle_stuck.load(Ordering::Acquire);
         if !self.is_direct() || stuck || buffer.byte_count() < self.options.direct_bytes_min {
@@ -120,7 +109,7 @@ impl Core {
         // Before the looks at tails: one that lands between the two is in both.
         let in_flight = self.flights.groups();
         for entries in parts.into_values().take(PARTITIONS_MAX) {
-            self.write_part(&mut direct, buffer, &entries, &in_flight, stated)?;
+            self.write_part(&mut direct, buffer, &entries, &in_flight, first_sequence)?;
         }
         Ok(direct)
     }
@@ -131,12 +120,13 @@ impl Core {
         buffer: &GroupBuffer,
         entries: &[&GroupEntry],
         in_flight: &[Arc<Group>],
-        stated: u64,
+        first_sequence: u64,
     ) -> io::Result<()> {
         let partition = &entries[0].partition;
         // Else the next groups would wait for a checkpoint.
         let Some(mut writer) = partition.writer_unless_syncing() else { return Ok(()) };
-        let Some(plan) = plan(partition, &writer, in_flight, entries, buffer, stated) else {
+        let Some(plan) = plan(partition, &writer, in_flight, entries, buffer, first_sequence)
+        else {
             return Ok(());
         };
         let Plan { front, carried, name, .. } = plan;
@@ -224,14 +214,14 @@ fn plan(
     in_flight: &[Arc<Group>],
     entries: &[&GroupEntry],
     buffer: &GroupBuffer,
-    stated: u64,
+    first_sequence: u64,
 ) -> Option<Plan> {
     if partition.is_removed() {
         return None;
     }
     let shared = partition.shared();
     let summary = shared.active.as_ref()?.summary;
-    let is_known = shared.landed_sequence > stated;
+    let is_known = shared.landed_sequence >= first_sequence;
     if !is_known || summary.is_empty() || shared.roll_requested {
         return None;
     }

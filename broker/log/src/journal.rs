@@ -76,6 +76,8 @@ pub(crate) struct Journal {
     pub files: [JournalFile; 2],
     /// The file that groups go to now; none before the first `switch`.
     current: Option<usize>,
+    /// Of the groups that a start would read now, be they covered by a checkpoint or not.
+    first_sequence: u64,
     file_bytes: u64,
 }
 
@@ -91,7 +93,7 @@ impl Journal {
             Ok(JournalFile { name, file, handles, header, position: HEADER_BYTES, last_sequence })
         };
         let files = [open(0)?, open(1)?];
-        Ok(Journal { disk: disk.clone(), files, current: None, file_bytes })
+        Ok(Journal { disk: disk.clone(), files, current: None, first_sequence: 0, file_bytes })
     }
 
     /// Largest group that fits a file.
@@ -136,6 +138,10 @@ impl Journal {
             "invariant 4: a journal file is used again only behind a checkpoint"
         );
         let header = FileHeader { salt: self.disk.random(), first_sequence, checkpointed_sequence };
+        // As `recover` does: where a checkpoint covers all of it, the file left behind is not read.
+        let left = self.current.and_then(|current| self.files[current].header);
+        let left = left.filter(|_| checkpointed_sequence + 1 < first_sequence);
+        self.first_sequence = left.map_or(first_sequence, |header| header.first_sequence);
         let file = &mut self.files[next];
         if file.file.byte_count()? != self.file_bytes {
             if file.file.byte_count()? > self.file_bytes {
@@ -155,6 +161,10 @@ impl Journal {
         file.last_sequence = first_sequence - 1;
         self.current = Some(next);
         Ok(())
+    }
+
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
     }
 
     pub fn salt(&self) -> u64 {

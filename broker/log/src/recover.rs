@@ -22,6 +22,8 @@ pub(crate) struct Recovery {
     entries: HashMap<PartitionId, Vec<Recovered>>,
     /// Of each partition the first offset in a group that was cut, whatever its segment holds.
     cut: HashMap<PartitionId, i64>,
+    /// Where those end that a checkpoint covers: segments hold as much durably.
+    covered_ends: HashMap<PartitionId, i64>,
     files: Vec<Arc<dyn DiskFile>>,
     /// Groups are missing in the middle: segments may know more than the journal.
     pub careful: bool,
@@ -83,6 +85,11 @@ impl Recovery {
     /// The first offset of it that a segment may hold and that does not count.
     pub fn cut_of(&self, id: PartitionId) -> Option<i64> {
         self.cut.get(&id).copied()
+    }
+
+    /// Where the partition's last entry ended that a checkpoint covers.
+    pub fn covered_end_of(&self, id: PartitionId) -> Option<i64> {
+        self.covered_ends.get(&id).copied()
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&PartitionId, &Vec<Recovered>)> {
@@ -186,8 +193,13 @@ fn finish(scanned: &mut Scanned) {
     recovery.last_sequence = recovery.last_sequence.max(covered);
     scanned.damaged_groups.retain(|groups| groups.last_sequence > covered);
     recovery.careful = !scanned.damaged_groups.is_empty();
-    recovery.entries.retain(|_, entries| {
-        entries.retain(|entry| entry.sequence > covered);
+    let covered_ends = &mut recovery.covered_ends;
+    recovery.entries.retain(|id, entries| {
+        let beyond = entries.partition_point(|entry| entry.sequence <= covered);
+        if let Some(last) = entries[..beyond].last() {
+            covered_ends.insert(*id, last.last_offset + 1);
+        }
+        entries.drain(..beyond);
         !entries.is_empty()
     });
     recovery.count();
