@@ -280,11 +280,17 @@ impl Core {
         if let Some(file) = file {
             file.sync()?;
         }
+        let mut writer = partition.writer();
+        // Its folder may be another topic's by now.
+        if partition.is_removed() {
+            return Ok(());
+        }
         if !keep_open {
-            partition.writer().close_unless_dirty();
+            writer.close_unless_dirty();
         }
         partition.shared().synced = synced;
         self.release_kept_side(partition);
+        drop(writer);
         self.due(partition.id);
         Ok(())
     }

@@ -72,6 +72,8 @@ struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Dirty, too, until a sync that is under way has come to its end.
+    syncing: BTreeSet<usize>,
     handles: usize,
 }
 
@@ -388,11 +390,18 @@ impl Inode {
         durable[start..end].copy_from_slice(&current[start..end]);
     }
 
-    fn sync(&mut self) {
-        for sector in std::mem::take(&mut self.dirty) {
+    /// What is written from here on is the next sync's. Returns how long the file is.
+    fn begin_sync(&mut self) -> usize {
+        self.syncing.append(&mut self.dirty);
+        self.current.len()
+    }
+
+    fn end_sync(&mut self, bytes: usize) {
+        for sector in std::mem::take(&mut self.syncing) {
             Self::copy_sector(&self.current, &mut self.durable, sector);
         }
-        self.durable.resize(self.current.len(), 0);
+        let bytes = self.durable.len().max(bytes).min(self.current.len());
+        self.durable.resize(bytes, 0);
     }
 
     fn crash(&mut self, keep: &mut dyn FnMut() -> bool) {
@@ -401,6 +410,7 @@ impl Inode {
             after.resize(self.current.len(), 0);
         }
         let bytes = after.len();
+        self.dirty.append(&mut self.syncing);
         for sector in std::mem::take(&mut self.dirty) {
             if keep() {
                 Self::copy_sector(&self.current, &mut after, sector);
@@ -456,6 +466,7 @@ impl DiskFile for MemoryFile {
             state.inodes[self.inode].dirty.clear();
             return Err(io::Error::other("injected sync error"));
         }
+        let bytes = state.inodes[self.inode].begin_sync();
         state.waiting_syncs += 1;
         state.syncs_at_once_max = state.syncs_at_once_max.max(state.waiting_syncs);
         if !state.syncs_take.is_zero() {
@@ -475,7 +486,7 @@ impl DiskFile for MemoryFile {
         if state.syncs_do_nothing {
             return Ok(());
         }
-        state.inodes[self.inode].sync();
+        state.inodes[self.inode].end_sync(bytes);
         Ok(())
     }
 

@@ -8,8 +8,8 @@
 //!   never tries again on the same file as if it had worked.
 //! - Names are relative to the log's folder, with `/` between folders.
 //! - Nothing is renamed, and nothing is deleted while a handle to it is open (Windows); but for a
-//!   removed partition's segment that a group in flight still syncs: where that is refused, it is
-//!   tried again.
+//!   removed partition's segment that a group in flight or a checkpoint still syncs: where that is
+//!   refused, it is tried again.
 
 mod memory;
 mod real;

@@ -1,5 +1,7 @@
 //! Groups of which parts go to segments alone.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use odradek_protocol::batch::BatchBuilder;
 use odradek_protocol::compression::Compression;
@@ -8,7 +10,8 @@ use rand::Rng;
 use super::each_seed;
 use super::faults::positions;
 use super::world::World;
-use crate::core::Step;
+use crate::clean::Doomed;
+use crate::core::{Core, Step};
 use crate::disk::{CrashMode, Disk};
 use crate::flight::Flight;
 use crate::group::GroupBuffer;
@@ -271,17 +274,107 @@ fn what_was_carried_along_is_synced_before_a_checkpoint_speaks_of_it() {
         }
         while core.settle_step(world.now_ms) == Step::Worked {}
         assert_eq!(core.checkpoint_step(), Step::Worked);
-        // A group that tells of the checkpoint; and of all of these only the journal is durable.
-        append(&mut world, ids[1], 100);
-        let small = fly(&world);
-        world.collect();
-        for name in ["journal.0", "journal.1"] {
-            Disk::create(&world.disk, name).expect("there").sync().expect("synced");
-        }
-        drop((marked, small, core));
+        drop((marked, core));
+        tell(&mut world, ids[1]);
         world.stop_and_reopen(Some(CrashMode::LoseAll));
         assert!(world.partitions[&ids[0]].end_offset() >= 2);
     }
+}
+
+/// A group that tells of the last checkpoint; what else is not synced yet, the journal has synced.
+fn tell(world: &mut World, id: PartitionId) {
+    append(world, id, 100);
+    drop(fly(world));
+    world.collect();
+    for name in ["journal.0", "journal.1"] {
+        Disk::create(&world.disk, name).expect("there").sync().expect("synced");
+    }
+}
+
+/// While the disk is at the sync of the partition's segment for this step.
+fn during_sync(
+    world: &mut World,
+    path: &str,
+    step: impl FnOnce(&Core) -> Step + Send + 'static,
+    meanwhile: impl FnOnce(&mut World),
+) {
+    world.disk.hold_syncs_of(path);
+    let core = world.log.core().clone();
+    let stepping = std::thread::spawn(move || step(&core));
+    while world.disk.waiting_sync_count() == 0 {
+        assert!(!stepping.is_finished(), "it syncs {path}");
+        std::thread::yield_now();
+    }
+    meanwhile(world);
+    world.disk.let_syncs_go();
+    assert_eq!(stepping.join().expect("no panic"), Step::Worked);
+}
+
+#[test]
+fn what_is_carried_along_during_a_checkpoints_sync_is_the_next_ones_to_sync() {
+    let modes = [CrashMode::KeepAll, CrashMode::LoseAll, CrashMode::Tear, CrashMode::Tear];
+    for case in 0..16 {
+        let (mode, closes, settles) = (modes[case / 4], case % 2 == 1, case % 4 >= 2);
+        let (mut world, ids) = busy(1 + 2 * case as u64);
+        begin(&mut world, ids[0]);
+        let now_ms = world.now_ms;
+        if closes {
+            // One partition too many for all files to stay open: two before it are dirty.
+            let other = world.partitions.keys().copied().nth(2).expect("there are some");
+            append(&mut world, ids[1], 100);
+            append(&mut world, other, 100);
+            while world.commit_step() == Step::Worked {}
+        }
+        let sync = move |core: &Core| match closes {
+            true => core.settle_step(now_ms),
+            false => core.checkpoint_step(),
+        };
+        let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 0);
+        during_sync(&mut world, &path, sync, |world| {
+            // Below what goes to segments only, and beyond the sector that is being synced.
+            append(world, ids[0], 500);
+            while world.commit_step() == Step::Worked {}
+            append(world, ids[0], 2_000);
+            drop(fly(world));
+            assert!(direct_bytes(world) > 2_000, "it does not wait for the sync");
+        });
+        let core = world.log.core().clone();
+        if settles {
+            while core.settle_step(now_ms) == Step::Worked {}
+        }
+        if settles || closes {
+            assert_eq!(core.checkpoint_step(), Step::Worked);
+        }
+        drop(core);
+        tell(&mut world, ids[1]);
+        world.stop_and_reopen(Some(mode));
+        let end_offset = world.partitions[&ids[0]].end_offset();
+        assert!(end_offset >= 2, "{end_offset} of {mode:?}, {closes}, {settles}");
+    }
+}
+
+/// It may be another topic's by then.
+#[test]
+fn a_checkpoint_dooms_nothing_in_the_folder_of_a_partition_removed_during_its_sync() {
+    let (mut world, ids) = busy(1);
+    let core = world.log.core().clone();
+    let partition = core.partition(ids[0]).expect("attached");
+    begin(&mut world, ids[0]);
+    // Nothing is left but the side file; and another one that may take its place.
+    core.trim(ids[0], 1);
+    while core.settle_step(world.now_ms) == Step::Worked {}
+    begin(&mut world, ids[0]);
+    core.trim(ids[0], 1);
+    partition.shared().roll_requested = true;
+    core.progress.rolls_wanted.store(true, Ordering::Release);
+    while core.settle_step(world.now_ms) == Step::Worked {}
+    assert!(partition.shared().kept_side.is_some());
+    begin(&mut world, ids[0]);
+    let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 2);
+    during_sync(&mut world, &path, Core::checkpoint_step, |_| core.remove(ids[0]));
+    let doomed = core.doomed.lock().expect("lock");
+    let sides = doomed.iter().filter(|one| matches!(one, Doomed::Side { .. })).count();
+    assert_eq!(sides, 0, "{doomed:?}");
 }
 
 /// What is in a segment and in no group must be known to be that.
