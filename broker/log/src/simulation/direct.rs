@@ -14,7 +14,7 @@ use crate::clean::Doomed;
 use crate::core::{Core, Step};
 use crate::disk::{CrashMode, Disk};
 use crate::flight::Flight;
-use crate::group::GroupBuffer;
+use crate::group::{Found, GroupBuffer};
 use crate::types::*;
 
 const STEPS: usize = 500;
@@ -377,9 +377,25 @@ fn a_checkpoint_dooms_nothing_in_the_folder_of_a_partition_removed_during_its_sy
     assert_eq!(sides, 0, "{doomed:?}");
 }
 
-/// What is in a segment and in no group must be known to be that.
+/// The power goes, and of the last group nothing can be read: neither that it was, nor what was in
+/// it.
+fn lose_last_group(world: &mut World) {
+    let names = ["journal.0", "journal.1"];
+    let groups = names.iter().flat_map(|name| {
+        let journal = world.disk.content(name).unwrap_or_default();
+        let found = |at: usize| Found::parse(&journal[at..]).expect("a group").seal.sequence;
+        positions(&journal).into_iter().map(|at| (found(at), *name, at)).collect::<Vec<_>>()
+    });
+    let (_, name, at) = groups.max().expect("there are some");
+    world.stop(Some(CrashMode::KeepAll));
+    world.disk.damage(name, at + 70, 1);
+    world.reopen();
+    assert!(world.last_open.torn_tail.is_some());
+}
+
+/// What is in a segment and in no group is known to be that.
 #[test]
-fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_first() {
+fn what_a_lost_group_left_in_a_segment_is_cut_though_a_checkpoint_covers_all_else_of_it() {
     let (mut world, ids) = busy(1);
     begin(&mut world, ids[0]);
     world.drain();
@@ -390,14 +406,45 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     }
     append(&mut world, ids[0], 2_000);
     drop(fly(&world));
-    let journals = ["journal.0", "journal.1"].map(|name| world.disk.content(name));
-    let groups = journals.map(|journal| positions(&journal.unwrap_or_default()));
-    let at = usize::from(groups[1].len() == 4);
-    assert_eq!(groups[at].len(), 4, "the one in use");
+    assert!(direct_bytes(&world) > 2_000);
+    lose_last_group(&mut world);
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
+
+/// The journal's entry is covered by a checkpoint; so the segment must have it.
+#[test]
+fn a_segment_that_ends_before_what_a_checkpoint_covers_is_told_as_damage() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    begin(&mut world, ids[0]);
+    let path = format!("{}/{:020}.log", world.partitions[&ids[0]].folder, 0);
+    let one = world.disk.content(&path).expect("there").len() as u64 / 2;
+    world.drain();
+    append(&mut world, ids[1], 100);
+    while world.commit_step() == Step::Worked {}
     world.stop(Some(CrashMode::KeepAll));
-    world.disk.damage(["journal.0", "journal.1"][at], groups[at][3] + 70, 1);
+    // A whole batch of two.
+    Disk::create(&world.disk, &path).expect("there").set_len(one).expect("cut");
+    world.forgive_damage = true;
     world.reopen();
-    assert!(world.last_open.torn_tail.is_some());
+    let lost = Damage { partition: ids[0], from_offset: 1, to_offset: 2 };
+    assert_eq!(world.last_start.damage, [lost]);
+}
+
+#[test]
+fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_first() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    // More than both files of 48 KiB hold.
+    for _ in 0..200 {
+        append(&mut world, ids[1], 500);
+        world.drain();
+    }
+    let before = direct_bytes(&world);
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    assert_eq!(direct_bytes(&world), before);
+    lose_last_group(&mut world);
     assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
 }
 
