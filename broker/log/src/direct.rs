@@ -32,7 +32,7 @@
 //!   disk; only then what lies behind is cut. The places are those of before: what precedes marked
 //!   bytes in their segment comes back there without a seal between.
 //!
-//! Whatever is rare stays in the journal: a partition that is just being synced, whose segment is
+//! Whatever is rare stays in the journal: a partition that is just being sealed, whose segment is
 //! empty, full or about to be sealed, or on a full disk.
 
 use std::collections::BTreeMap;

@@ -191,12 +191,14 @@ fn finish(scanned: &mut Scanned) {
     let recovery = &mut scanned.recovery;
     let covered = recovery.checkpointed_sequence;
     recovery.last_sequence = recovery.last_sequence.max(covered);
+    // Else a segment would be cut at the last entry that is left of it.
+    let is_whole = scanned.damaged_groups.is_empty();
     scanned.damaged_groups.retain(|groups| groups.last_sequence > covered);
     recovery.careful = !scanned.damaged_groups.is_empty();
     let covered_ends = &mut recovery.covered_ends;
     recovery.entries.retain(|id, entries| {
         let beyond = entries.partition_point(|entry| entry.sequence <= covered);
-        if let Some(last) = entries[..beyond].last() {
+        if let Some(last) = entries[..beyond].last().filter(|_| is_whole) {
             covered_ends.insert(*id, last.last_offset + 1);
         }
         entries.drain(..beyond);

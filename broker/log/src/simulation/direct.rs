@@ -498,3 +498,28 @@ fn a_segment_of_which_all_is_written_ahead_is_sealed_by_age() {
     assert!(direct_bytes(&world) > 2_000);
     assert!(world.log.ends(ids[0]).expect("attached").segments > 1);
 }
+
+/// What a checkpoint covers is in the segment, whatever becomes of the journal.
+#[test]
+fn a_flipped_bit_in_a_group_that_a_checkpoint_covers_takes_nothing_from_the_segment() {
+    for bytes in [100, 2_000] {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        append(&mut world, ids[0], bytes);
+        world.drain();
+        // Two that tell of the checkpoint.
+        for _ in 0..2 {
+            append(&mut world, ids[1], 100);
+            while world.commit_step() == Step::Worked {}
+        }
+        world.collect();
+        let journals = ["journal.0", "journal.1"].map(|name| world.disk.content(name));
+        let groups = journals.map(|journal| positions(&journal.unwrap_or_default()));
+        let at = usize::from(groups[1].len() == 4);
+        assert_eq!(groups[at].len(), 4, "the one in use");
+        world.stop(Some(CrashMode::KeepAll));
+        world.disk.damage(["journal.0", "journal.1"][at], groups[at][1] + 70, 1);
+        world.reopen();
+        assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+    }
+}
