@@ -88,10 +88,9 @@ def of_load(name):
     if name not in ("connections", "start"):
         found.append(PEAK)
     if name.startswith("produce-1k"):
-        found += [AtMost("server CPU ms/MB", CPU_MS_A_MB_MAX), AtMost("written x", WRITTEN_MAX)]
-    # Full load of large batches: what several producers send to few partitions.
-    if name in ("produce-1k-1-by8", "produce-1k-12-by8"):
-        found.append(AtMost("written x", WRITTEN_LARGE_MAX))
+        # Full load of large batches: what several producers send.
+        written = WRITTEN_LARGE_MAX if name.endswith("-by8") else WRITTEN_MAX
+        found += [AtMost("server CPU ms/MB", CPU_MS_A_MB_MAX), AtMost("written x", written)]
     return found
 
 
