@@ -320,8 +320,9 @@ impl Core {
         let has_marked = load.marked_end.is_some_and(|end_offset| end_offset > summary.end_offset);
         // After a clean close all of it was synced; after another one what the journal holds none
         // of was, by a checkpoint (invariants 2 and 4). A sync of every partition would make the
-        // start slow.
-        let unproven = self.folders().is_unclean() && (load.careful || load.limit.is_some());
+        // start slow. That it ends there now may be a cut that an earlier start did not sync.
+        let may_be_cut = load.limit.is_some() || covered_end.is_some();
+        let unproven = self.folders().is_unclean() && (load.careful || may_be_cut);
         let mut file = None;
         if cut || unproven {
             let made = self.disk.create(&partition.segment_path(name))?;

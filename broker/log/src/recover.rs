@@ -191,12 +191,15 @@ fn finish(scanned: &mut Scanned) {
     let recovery = &mut scanned.recovery;
     let covered = recovery.checkpointed_sequence;
     recovery.last_sequence = recovery.last_sequence.max(covered);
+    // What was lost may have held more of any partition that no later group tells of.
+    let damaged_to = scanned.damaged_groups.iter().map(|groups| groups.last_sequence).max();
     scanned.damaged_groups.retain(|groups| groups.last_sequence > covered);
     recovery.careful = !scanned.damaged_groups.is_empty();
     let covered_ends = &mut recovery.covered_ends;
     recovery.entries.retain(|id, entries| {
         let beyond = entries.partition_point(|entry| entry.sequence <= covered);
-        if let Some(last) = entries[..beyond].last() {
+        let last = entries[..beyond].last();
+        if let Some(last) = last.filter(|last| Some(last.sequence) > damaged_to) {
             covered_ends.insert(*id, last.last_offset + 1);
         }
         entries.drain(..beyond);

@@ -377,18 +377,31 @@ fn a_checkpoint_dooms_nothing_in_the_folder_of_a_partition_removed_during_its_sy
     assert_eq!(sides, 0, "{doomed:?}");
 }
 
-/// The power goes, and of the last group nothing can be read: neither that it was, nor what was in
-/// it.
-fn lose_last_group(world: &mut World) {
+/// Groups in the journal, with the file and the position of each.
+fn groups(world: &World) -> Vec<(u64, &'static str, usize)> {
     let names = ["journal.0", "journal.1"];
     let groups = names.iter().flat_map(|name| {
         let journal = world.disk.content(name).unwrap_or_default();
         let found = |at: usize| Found::parse(&journal[at..]).expect("a group").seal.sequence;
         positions(&journal).into_iter().map(|at| (found(at), *name, at)).collect::<Vec<_>>()
     });
-    let (_, name, at) = groups.max().expect("there are some");
-    world.stop(Some(CrashMode::KeepAll));
-    world.disk.damage(name, at + 70, 1);
+    groups.collect()
+}
+
+impl World {
+    fn stop_and_damage_group(&mut self, sequence: u64) {
+        let all = groups(self);
+        let (_, name, at) = *all.iter().find(|group| group.0 == sequence).expect("it is there");
+        self.stop(Some(CrashMode::KeepAll));
+        self.disk.damage(name, at + 70, 1);
+    }
+}
+
+/// The power goes, and of the last group nothing can be read: neither that it was, nor what was in
+/// it.
+fn lose_last_group(world: &mut World) {
+    let last = groups(world).into_iter().max().expect("there are some").0;
+    world.stop_and_damage_group(last);
     world.reopen();
     assert!(world.last_open.torn_tail.is_some());
 }
@@ -446,6 +459,53 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     assert_eq!(direct_bytes(&world), before);
     lose_last_group(&mut world);
     assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
+
+/// Its loss does no harm: segments hold all of it.
+#[test]
+fn a_damaged_group_that_a_checkpoint_covers_takes_nothing_from_a_segment() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    begin(&mut world, ids[0]);
+    world.drain();
+    for _ in 0..2 {
+        append(&mut world, ids[1], 100);
+        while world.commit_step() == Step::Worked {}
+    }
+    world.stop_and_damage_group(2);
+    world.reopen();
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+}
+
+/// A start cuts it, and ends before that is synced; the next one finds it cut.
+#[test]
+fn what_a_lost_group_left_in_a_segment_does_not_come_back_behind_a_start_that_ends_early() {
+    for operation in 1.. {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        world.drain();
+        for _ in 0..2 {
+            append(&mut world, ids[1], 100);
+            while world.commit_step() == Step::Worked {}
+        }
+        append(&mut world, ids[0], 2_000);
+        drop(fly(&world));
+        assert!(direct_bytes(&world) > 2_000);
+        world.collect();
+        // Groups 1 to 3 are those before it.
+        world.stop_and_damage_group(4);
+        world.disk.fail_all_in(operation);
+        let is_open = world.open().is_ok();
+        world.stop(None);
+        world.reopen();
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        let end_offset = world.log.ends(ids[0]).expect("attached").log_end_offset;
+        assert_eq!(end_offset, 1, "the first start ended at operation {operation}");
+        if is_open {
+            assert!(operation > 8, "a start worth the name");
+            break;
+        }
+    }
 }
 
 /// The journal finds no room for the group; its parts are cut off again.
