@@ -461,6 +461,28 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
 }
 
+/// The file that was left tells of it; a start does not read that.
+#[test]
+fn a_partition_has_a_group_first_in_a_journal_file_begun_behind_a_checkpoint_of_all() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    let core = world.log.core().clone();
+    let salt = || core.committer.lock().expect("lock").journal().salt();
+    let left = salt();
+    while salt() == left {
+        world.drain();
+        append(&mut world, ids[1], 500);
+        while world.commit_step() == Step::Worked {}
+    }
+    let before = direct_bytes(&world);
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    assert_eq!(direct_bytes(&world), before);
+    drop(core);
+    lose_last_group(&mut world);
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
+
 /// Its loss does no harm: segments hold all of it.
 #[test]
 fn a_damaged_group_that_a_checkpoint_covers_takes_nothing_from_a_segment() {
