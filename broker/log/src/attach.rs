@@ -321,9 +321,12 @@ impl Core {
         // After a clean close all of it was synced; after another one what the journal holds none
         // of was, by a checkpoint (invariants 2 and 4). A sync of every partition would make the
         // start slow.
-        let unproven = self.folders().is_unclean() && (load.careful || load.limit.is_some());
+        let is_unclean = self.folders().is_unclean();
+        let unproven = is_unclean && (load.careful || load.limit.is_some());
+        // That it ends there may be a cut that an earlier start, or a full disk, did not sync.
+        let to_sync = cut || unproven || is_unclean && covered_end.is_some();
         let mut file = None;
-        if cut || unproven {
+        if to_sync {
             let made = self.disk.create(&partition.segment_path(name))?;
             if cut && !has_marked {
                 made.set_len(end)?;
@@ -336,7 +339,7 @@ impl Core {
         let mut writer = partition.writer();
         writer.producers = known.producers;
         writer.in_one_segment_to = load.marked_end.unwrap_or(0);
-        writer.dirty |= cut || unproven;
+        writer.dirty |= to_sync;
         writer.folder_dirty |= unproven;
         let mut shared = partition.shared();
         shared.settled_end = shared.settled_end.max(summary.end_offset);

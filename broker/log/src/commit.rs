@@ -309,7 +309,7 @@ impl Core {
             self.stats().direct_bytes += direct_bytes as u64;
         }
         let Pending { buffer, answers } = pending;
-        let group = buffer.into_group(sequence, direct_bytes, &self.group_memory);
+        let group = buffer.into_group(sequence, direct_bytes, direct.large, &self.group_memory);
         self.evict();
         self.flights.take_off(Some(group), answers, files, started)
     }

@@ -22,8 +22,9 @@
 //!   marked as dirty for the checkpoint.
 //! - **What a segment holds beyond all that counts must be known to be that**, after a crash, too:
 //!   a start takes a segment as it is up to where the journal's last entry of the partition ends,
-//!   though a checkpoint covers it, or to the first one that none covers. So a partition goes this
-//!   way only while the files that a start would read hold an entry of it that was synced.
+//!   though a checkpoint covers it, or to the first one that none covers. So that it need not look
+//!   so closely at each partition, only at those with a large part in the files that it reads, a
+//!   partition goes this way only while they hold one of it that was synced.
 //! - **A start** believes a group behind the last one that is proven only if all its marked bytes
 //!   are there; else it is a torn tail, with all behind it (`cut_torn`). A proven group without its
 //!   bytes is damage, told by `attach`. A segment that is gone was sealed, or its partition
@@ -70,6 +71,8 @@ pub(crate) struct Front {
 /// What of a group went to segments.
 #[derive(Default)]
 pub(crate) struct Direct {
+    /// The partitions of which the group has a large part.
+    pub large: Vec<Arc<Partition>>,
     pub marks: Vec<Mark>,
     /// To be synced before the group counts.
     pub files: Vec<Arc<dyn DiskFile>>,
@@ -106,6 +109,7 @@ impl Core {
             let bytes: usize = entries.iter().map(|entry| entry.end - entry.start).sum();
             bytes >= self.options.direct_bytes_min
         });
+        direct.large = parts.values().map(|entries| entries[0].partition.clone()).collect();
         // Before the looks at tails: one that lands between the two is in both.
         let in_flight = self.flights.groups();
         for entries in parts.into_values().take(PARTITIONS_MAX) {
@@ -221,7 +225,7 @@ fn plan(
     }
     let shared = partition.shared();
     let summary = shared.active.as_ref()?.summary;
-    let is_known = shared.landed_sequence >= first_sequence;
+    let is_known = shared.large_sequence >= first_sequence;
     if !is_known || summary.is_empty() || shared.roll_requested {
         return None;
     }

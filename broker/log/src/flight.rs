@@ -242,7 +242,9 @@ impl Core {
             }
             shared.high_watermark = entry.last_offset + 1;
             shared.tail.push_back(tail_entry(&group, entry));
-            shared.landed_sequence = group.sequence;
+        }
+        for partition in &group.large {
+            partition.shared().large_sequence = group.sequence;
         }
         let bytes = group.bytes.len() as u64;
         let before = self.flights.count_landed(bytes, &self.progress.unsettled_bytes);

@@ -48,6 +48,8 @@ pub(crate) struct Group {
     pub entries: Vec<GroupEntry>,
     /// Of the bytes, those that went to segments at once (`direct`).
     pub direct_bytes: usize,
+    /// Of which it has a part large enough for that.
+    pub large: Vec<Arc<Partition>>,
 }
 
 impl Group {
@@ -218,13 +220,14 @@ impl GroupBuffer {
         self,
         sequence: u64,
         direct_bytes: usize,
+        large: Vec<Arc<Partition>>,
         memory: &Arc<GroupMemory>,
     ) -> Group {
         let GroupBuffer { bytes, entries } = self;
         let memory_bytes = memory_bytes(&bytes, &entries);
         memory.all.fetch_add(memory_bytes, Ordering::AcqRel);
         let bytes = Bytes::from_owner(Counted { bytes, memory_bytes, memory: memory.clone() });
-        Group { sequence, bytes, entries, direct_bytes }
+        Group { sequence, bytes, entries, direct_bytes, large }
     }
 }
 

@@ -65,7 +65,8 @@ impl Log {
         let machine_unclean = mark.is_some_and(|boot| boot.is_none() || boot != disk.boot_id());
         let journal =
             Journal::open(&disk, options.journal_file_bytes).map_err(open_error("the journal"))?;
-        let mut scanned = recover::scan(&journal, !unclean).map_err(open_error("the journal"))?;
+        let mut scanned = recover::scan(&journal, !unclean, options.direct_bytes_min)
+            .map_err(open_error("the journal"))?;
         if unclean {
             // Invariant 3: valid but unproven becomes durable before any of it is shown.
             scanned.rewrite_unproven().map_err(open_error("the journal"))?;

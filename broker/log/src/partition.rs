@@ -47,8 +47,8 @@ pub(crate) struct Shared {
     pub settled_end: i64,
     /// Last batches in memory, oldest first, without a gap up to the high watermark.
     pub tail: VecDeque<TailEntry>,
-    /// The group that the last of all those came with; they may have left the tail.
-    pub landed_sequence: u64,
+    /// The last group with a large part of it (`direct`); that may have left the tail.
+    pub large_sequence: u64,
     /// By base offset; only the last one may be unsealed.
     pub segments: Vec<Segment>,
     /// Index of the last segment if it is unsealed.

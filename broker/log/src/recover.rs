@@ -22,7 +22,8 @@ pub(crate) struct Recovery {
     entries: HashMap<PartitionId, Vec<Recovered>>,
     /// Of each partition the first offset in a group that was cut, whatever its segment holds.
     cut: HashMap<PartitionId, i64>,
-    /// Where those end that a checkpoint covers: segments hold as much durably.
+    /// Where those end that a checkpoint covers: segments hold as much durably. Only of partitions
+    /// whose segments may hold more than that.
     covered_ends: HashMap<PartitionId, i64>,
     files: Vec<Arc<dyn DiskFile>>,
     /// Groups are missing in the middle: segments may know more than the journal.
@@ -140,7 +141,8 @@ struct FileScan<'a> {
     window_at: u64,
 }
 
-pub(crate) fn scan(journal: &Journal, clean: bool) -> io::Result<Scanned> {
+/// Where parts of so many bytes went to segments at once (`direct`).
+pub(crate) fn scan(journal: &Journal, clean: bool, direct_bytes_min: usize) -> io::Result<Scanned> {
     let mut scanned = Scanned::default();
     scanned.recovery.files = journal.files.iter().map(|file| file.file.clone()).collect();
     let mut used: Vec<usize> = (0..2).filter(|i| journal.files[*i].header.is_some()).collect();
@@ -182,23 +184,26 @@ pub(crate) fn scan(journal: &Journal, clean: bool) -> io::Result<Scanned> {
         expected = Some(scan.run(&mut scanned, header.first_sequence, clean)?);
     }
     scanned.recovery.last_sequence = expected.map_or(0, |expected| expected - 1);
-    finish(&mut scanned);
+    finish(&mut scanned, direct_bytes_min);
     Ok(scanned)
 }
 
 /// What a checkpoint covers needs no replay, and its loss does no harm.
-fn finish(scanned: &mut Scanned) {
+fn finish(scanned: &mut Scanned, direct_bytes_min: usize) {
     let recovery = &mut scanned.recovery;
     let covered = recovery.checkpointed_sequence;
     recovery.last_sequence = recovery.last_sequence.max(covered);
-    // Else a segment would be cut at the last entry that is left of it.
-    let is_whole = scanned.damaged_groups.is_empty();
+    // What was lost may have held more of any partition that no later group tells of.
+    let damaged_to = scanned.damaged_groups.iter().map(|groups| groups.last_sequence).max();
     scanned.damaged_groups.retain(|groups| groups.last_sequence > covered);
     recovery.careful = !scanned.damaged_groups.is_empty();
     let covered_ends = &mut recovery.covered_ends;
     recovery.entries.retain(|id, entries| {
         let beyond = entries.partition_point(|entry| entry.sequence <= covered);
-        if let Some(last) = entries[..beyond].last().filter(|_| is_whole) {
+        let last = entries[..beyond].last();
+        if let Some(last) = last.filter(|last| Some(last.sequence) > damaged_to)
+            && has_large_part(entries, direct_bytes_min)
+        {
             covered_ends.insert(*id, last.last_offset + 1);
         }
         entries.drain(..beyond);
@@ -206,6 +211,12 @@ fn finish(scanned: &mut Scanned) {
     });
     recovery.count();
     scanned.proven_sequence = scanned.proven_sequence.max(covered);
+}
+
+/// Of one group.
+fn has_large_part(entries: &[Recovered], bytes_min: usize) -> bool {
+    let mut parts = entries.chunk_by(|a, b| a.sequence == b.sequence);
+    parts.any(|part| part.iter().map(|entry| entry.bytes).sum::<usize>() >= bytes_min)
 }
 
 impl FileScan<'_> {

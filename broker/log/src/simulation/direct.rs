@@ -37,9 +37,9 @@ fn append(world: &mut World, id: PartitionId, bytes: usize) {
     world.append_records(id, &[(b"key", Some(&value))]);
 }
 
-/// A segment with something in it, that a group in the journal tells of.
+/// A segment with something in it, of which the journal has a large part.
 fn begin(world: &mut World, id: PartitionId) {
-    append(world, id, 100);
+    append(world, id, 600);
     while world.commit_step() == Step::Worked {}
     while world.log.core().settle_step(world.now_ms) == Step::Worked {}
     world.collect();
@@ -377,18 +377,31 @@ fn a_checkpoint_dooms_nothing_in_the_folder_of_a_partition_removed_during_its_sy
     assert_eq!(sides, 0, "{doomed:?}");
 }
 
-/// The power goes, and of the last group nothing can be read: neither that it was, nor what was in
-/// it.
-fn lose_last_group(world: &mut World) {
+/// Groups in the journal, with the file and the position of each.
+fn groups(world: &World) -> Vec<(u64, &'static str, usize)> {
     let names = ["journal.0", "journal.1"];
     let groups = names.iter().flat_map(|name| {
         let journal = world.disk.content(name).unwrap_or_default();
         let found = |at: usize| Found::parse(&journal[at..]).expect("a group").seal.sequence;
         positions(&journal).into_iter().map(|at| (found(at), *name, at)).collect::<Vec<_>>()
     });
-    let (_, name, at) = groups.max().expect("there are some");
-    world.stop(Some(CrashMode::KeepAll));
-    world.disk.damage(name, at + 70, 1);
+    groups.collect()
+}
+
+impl World {
+    fn stop_and_damage_group(&mut self, sequence: u64) {
+        let all = groups(self);
+        let (_, name, at) = *all.iter().find(|group| group.0 == sequence).expect("it is there");
+        self.stop(Some(CrashMode::KeepAll));
+        self.disk.damage(name, at + 70, 1);
+    }
+}
+
+/// The power goes, and of the last group nothing can be read: neither that it was, nor what was in
+/// it.
+fn lose_last_group(world: &mut World) {
+    let last = groups(world).into_iter().max().expect("there are some").0;
+    world.stop_and_damage_group(last);
     world.reopen();
     assert!(world.last_open.torn_tail.is_some());
 }
@@ -448,6 +461,90 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
 }
 
+/// A start looks for nothing behind the end of one that has small parts only.
+#[test]
+fn a_partition_of_small_parts_has_a_large_one_in_the_journal_first() {
+    let (mut world, ids) = busy(1);
+    for _ in 0..2 {
+        append(&mut world, ids[0], 100);
+        world.drain();
+    }
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    assert_eq!(direct_bytes(&world), 0);
+    lose_last_group(&mut world);
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+}
+
+/// The file that was left tells of it; a start does not read that.
+#[test]
+fn a_partition_has_a_group_first_in_a_journal_file_begun_behind_a_checkpoint_of_all() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    let core = world.log.core().clone();
+    let salt = || core.committer.lock().expect("lock").journal().salt();
+    let left = salt();
+    while salt() == left {
+        world.drain();
+        append(&mut world, ids[1], 500);
+        while world.commit_step() == Step::Worked {}
+    }
+    let before = direct_bytes(&world);
+    append(&mut world, ids[0], 2_000);
+    drop(fly(&world));
+    assert_eq!(direct_bytes(&world), before);
+    drop(core);
+    lose_last_group(&mut world);
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+}
+
+/// Its loss does no harm: segments hold all of it.
+#[test]
+fn a_damaged_group_that_a_checkpoint_covers_takes_nothing_from_a_segment() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    begin(&mut world, ids[0]);
+    world.drain();
+    for _ in 0..2 {
+        append(&mut world, ids[1], 100);
+        while world.commit_step() == Step::Worked {}
+    }
+    world.stop_and_damage_group(2);
+    world.reopen();
+    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+}
+
+/// A start cuts it, and ends before that is synced; the next one finds it cut.
+#[test]
+fn what_a_lost_group_left_in_a_segment_does_not_come_back_behind_a_start_that_ends_early() {
+    for operation in 1.. {
+        let (mut world, ids) = busy(1);
+        begin(&mut world, ids[0]);
+        world.drain();
+        for _ in 0..2 {
+            append(&mut world, ids[1], 100);
+            while world.commit_step() == Step::Worked {}
+        }
+        append(&mut world, ids[0], 2_000);
+        drop(fly(&world));
+        assert!(direct_bytes(&world) > 2_000);
+        world.collect();
+        // Groups 1 to 3 are those before it.
+        world.stop_and_damage_group(4);
+        world.disk.fail_all_in(operation);
+        let is_open = world.open().is_ok();
+        world.stop(None);
+        world.reopen();
+        world.stop_and_reopen(Some(CrashMode::LoseAll));
+        let end_offset = world.log.ends(ids[0]).expect("attached").log_end_offset;
+        assert_eq!(end_offset, 1, "the first start ended at operation {operation}");
+        if is_open {
+            assert!(operation > 8, "a start worth the name");
+            break;
+        }
+    }
+}
+
 /// The journal finds no room for the group; its parts are cut off again.
 #[test]
 fn what_was_carried_along_and_has_settled_meanwhile_stays_when_the_group_is_taken_back() {
@@ -497,29 +594,4 @@ fn a_segment_of_which_all_is_written_ahead_is_sealed_by_age() {
     world.collect();
     assert!(direct_bytes(&world) > 2_000);
     assert!(world.log.ends(ids[0]).expect("attached").segments > 1);
-}
-
-/// What a checkpoint covers is in the segment, whatever becomes of the journal.
-#[test]
-fn a_flipped_bit_in_a_group_that_a_checkpoint_covers_takes_nothing_from_the_segment() {
-    for bytes in [100, 2_000] {
-        let (mut world, ids) = busy(1);
-        begin(&mut world, ids[0]);
-        append(&mut world, ids[0], bytes);
-        world.drain();
-        // Two that tell of the checkpoint.
-        for _ in 0..2 {
-            append(&mut world, ids[1], 100);
-            while world.commit_step() == Step::Worked {}
-        }
-        world.collect();
-        let journals = ["journal.0", "journal.1"].map(|name| world.disk.content(name));
-        let groups = journals.map(|journal| positions(&journal.unwrap_or_default()));
-        let at = usize::from(groups[1].len() == 4);
-        assert_eq!(groups[at].len(), 4, "the one in use");
-        world.stop(Some(CrashMode::KeepAll));
-        world.disk.damage(["journal.0", "journal.1"][at], groups[at][1] + 70, 1);
-        world.reopen();
-        assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
-    }
 }
