@@ -62,10 +62,11 @@ impl World {
         let ends = self.log.ends(id).expect("attached");
         let damage: Vec<Damage> =
             self.last_start.damage.iter().filter(|d| d.partition == id).copied().collect();
-        // What nobody can tell from a write that never came to its end, and was told as such; and
-        // what was at the end of a partition, which nothing else tells than that a group is gone.
+        // What nobody can tell from a write that never came to its end, and was told as such, which
+        // may be the last group's bytes in a segment, too; and what was at the end of a partition,
+        // which nothing else tells than that a group is gone.
         let opened = &self.last_open;
-        let torn = is_journal && (opened.torn_tail.is_some() || !opened.damaged_groups.is_empty());
+        let torn = opened.torn_tail.is_some() || is_journal && !opened.damaged_groups.is_empty();
         for (base_offset, last_offset, bytes) in &model.acked {
             let named =
                 damage.iter().any(|d| d.from_offset <= *last_offset && *base_offset < d.to_offset);
