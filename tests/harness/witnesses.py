@@ -30,6 +30,8 @@ from .load import PARTITIONS, QUIET, Load, value_of
 SETTLE_SECONDS_MAX = 120
 # librdkafka's own limit is ten; on a machine that hardly turns it comes to that later.
 ANSWER_SECONDS_MAX = 15
+# Long runs leave millions of records, which take as long as they take.
+STANDSTILL_SECONDS = 60
 # Of each producer: whether it is idempotent, its codec, acks, and whether its records are large.
 LOADS = {
     "idempotent": (True, "lz4", "all", False), "one": (False, "none", "1", False),
@@ -531,10 +533,11 @@ def read(broker, partitions, starts, isolation="read_uncommitted"):
     })
     got = {at: {} for at in partitions}
     consumer.assign([TopicPartition(*at, starts.get(at, 0)) for at in got])
-    ends, deadline = set(), time.monotonic() + 120
+    ends, deadline = set(), time.monotonic() + STANDSTILL_SECONDS
     while len(ends) < len(got):
         assert time.monotonic() < deadline, f"only {ends} could be read to their end"
         for message in consumer.consume(2000, timeout=0.02):
+            deadline = time.monotonic() + STANDSTILL_SECONDS
             at, error = (message.topic(), message.partition()), message.error()
             if error is None:
                 got[at][message.offset()] = mark_of(message)
