@@ -127,7 +127,7 @@ impl Core {
         first_sequence: u64,
     ) -> io::Result<()> {
         let partition = &entries[0].partition;
-        // Else the next groups would wait for a checkpoint.
+        // Else the next groups would wait for that sync: of a sealed segment, or of new names.
         let Some(mut writer) = partition.writer_unless_syncing() else { return Ok(()) };
         let Some(plan) = plan(partition, &writer, in_flight, entries, buffer, first_sequence)
         else {

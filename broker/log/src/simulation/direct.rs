@@ -450,6 +450,17 @@ fn a_segment_that_ends_before_what_a_checkpoint_covers_is_told_as_damage() {
     assert_eq!(world.last_start.damage, [lost]);
 }
 
+/// A large part of the partition stays in the journal, and so goes with its group.
+fn has_a_group_first(world: &mut World, id: PartitionId) {
+    let end_offset = world.log.ends(id).expect("attached").log_end_offset;
+    let before = direct_bytes(world);
+    append(world, id, 2_000);
+    drop(fly(world));
+    assert_eq!(direct_bytes(world), before);
+    lose_last_group(world);
+    assert_eq!(world.log.ends(id).expect("attached").log_end_offset, end_offset);
+}
+
 #[test]
 fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_first() {
     let (mut world, ids) = busy(1);
@@ -459,12 +470,7 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
         append(&mut world, ids[1], 500);
         world.drain();
     }
-    let before = direct_bytes(&world);
-    append(&mut world, ids[0], 2_000);
-    drop(fly(&world));
-    assert_eq!(direct_bytes(&world), before);
-    lose_last_group(&mut world);
-    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+    has_a_group_first(&mut world, ids[0]);
 }
 
 /// A start looks for nothing behind the end of one that has small parts only.
@@ -475,11 +481,7 @@ fn a_partition_of_small_parts_has_a_large_one_in_the_journal_first() {
         append(&mut world, ids[0], 100);
         world.drain();
     }
-    append(&mut world, ids[0], 2_000);
-    drop(fly(&world));
-    assert_eq!(direct_bytes(&world), 0);
-    lose_last_group(&mut world);
-    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 2);
+    has_a_group_first(&mut world, ids[0]);
 }
 
 /// The file that was left tells of it; a start does not read that.
@@ -495,13 +497,8 @@ fn a_partition_has_a_group_first_in_a_journal_file_begun_behind_a_checkpoint_of_
         append(&mut world, ids[1], 500);
         while world.commit_step() == Step::Worked {}
     }
-    let before = direct_bytes(&world);
-    append(&mut world, ids[0], 2_000);
-    drop(fly(&world));
-    assert_eq!(direct_bytes(&world), before);
     drop(core);
-    lose_last_group(&mut world);
-    assert_eq!(world.log.ends(ids[0]).expect("attached").log_end_offset, 1);
+    has_a_group_first(&mut world, ids[0]);
 }
 
 /// Its loss does no harm: segments hold all of it.
