@@ -472,8 +472,22 @@ struct Room {
 
 /// What a request holds until its reply is made.
 struct Admitted {
-    _working: Held,
+    /// None of a produce request: its bytes hold it themselves.
+    _working: Option<Held>,
     _express: Option<OwnedSemaphorePermit>,
+}
+
+/// The bytes of a produce request. They go when the log has copied the batches into a group, which
+/// has a part of the budget of its own; the next requests need not wait for that group's sync.
+struct Counted {
+    bytes: Bytes,
+    _working: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -498,13 +512,26 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.account(broker, session, whole_bytes).await?;
             self.read_some(whole_bytes).await?;
         }
-        let admitted = self.admit(broker, session, whole_bytes).await?;
-        let mut frame = self.buffer.split_to(whole_bytes).freeze();
+        let (working, express) = self.admit(broker, session, whole_bytes).await?;
+        let is_produce = self.is_produce();
+        let mut frame = self.buffer.split_to(whole_bytes).freeze().split_off(LENGTH_BYTES);
         if self.buffer.is_empty() {
             // An idle connection keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        Ok((frame.split_off(LENGTH_BYTES), admitted))
+        let mut held = Admitted { _working: None, _express: express };
+        if is_produce {
+            frame = Bytes::from_owner(Counted { bytes: frame, _working: working });
+        } else {
+            held._working = Some(working);
+        }
+        Ok((frame, held))
+    }
+
+    /// Of the whole frame that begins in the buffer.
+    fn is_produce(&self) -> bool {
+        let key = self.buffer.get(LENGTH_BYTES..LENGTH_BYTES + 2);
+        key == Some(&(ApiKey::Produce as i16).to_be_bytes())
     }
 
     /// Takes a place in the budget for the next step of a frame.
@@ -555,11 +582,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         broker: &Broker,
         session: &Session,
         whole_bytes: usize,
-    ) -> Result<Admitted, End> {
+    ) -> Result<(Held, Option<OwnedSemaphorePermit>), End> {
         let Inner { working_bytes, reply_bytes, .. } = &*broker.inner;
         let address = session.peer.ip();
-        let key = self.buffer.get(LENGTH_BYTES..LENGTH_BYTES + 2);
-        if key != Some(&(ApiKey::Produce as i16).to_be_bytes()) {
+        if !self.is_produce() {
             reply_bytes.room_for(address, limits::REPLY_ROOM_BYTES).await;
         }
         let mut working = working_bytes.hold(address);
@@ -569,7 +595,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             working_bytes.room_for(address, whole_bytes).await;
         }
         let express = self.room.take().and_then(|room| room.express);
-        Ok(Admitted { _working: working, _express: express })
+        Ok((working, express))
     }
 
     /// The length of the frame that begins in the buffer, if it may come.

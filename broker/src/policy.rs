@@ -54,11 +54,23 @@ pub(crate) fn apply(
         None => batch,
         Some(bytes) => {
             let header = BatchHeader::parse(&bytes).map_err(corrupt)?;
-            Batch::new(header, bytes)
+            Batch::new(header, Bytes::from_owner(Remade { bytes, _former: batch.bytes }))
         }
     };
     check_size(&place, settings, &batch)?;
     Ok((batch, append_time_ms))
+}
+
+/// Goes together with what it was made of, whose part of the memory budget stands for both.
+struct Remade {
+    bytes: Bytes,
+    _former: Bytes,
+}
+
+impl AsRef<[u8]> for Remade {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The partition as Kafka names it.
@@ -328,6 +340,20 @@ mod tests {
             apply(&topic(&stamped), 0, batch(Compression::None, &[(None, 0)]), NOW_MS).unwrap();
         assert_eq!((time_ms, stored.header.max_timestamp_ms), (NOW_MS, NOW_MS));
         assert!(batch::validate(&stored.bytes).unwrap().is_log_append_time());
+    }
+
+    #[test]
+    fn what_a_batch_was_made_of_goes_when_the_new_one_does() {
+        for configs in [("compression.type", "zstd"), ("message.timestamp.type", "LogAppendTime")] {
+            let sent = batch(Compression::None, &[(None, 0)]);
+            let former = sent.bytes.clone();
+            let (stored, _) = apply(&topic(&[configs]), 0, sent, NOW_MS).unwrap();
+            let part = stored.bytes.slice(..10);
+            drop(stored);
+            assert!(!former.is_unique());
+            drop(part);
+            assert!(former.is_unique());
+        }
     }
 
     #[test]

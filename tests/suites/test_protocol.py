@@ -9,10 +9,12 @@ import struct
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import confluent_kafka
 import confluent_kafka.admin
 import pytest
+from bench import slow_flush
 from harness import java, records, wire
 from harness.broker import Broker, wait_for
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -415,6 +417,28 @@ def test_offsets_are_found_by_time(broker, topic):
 SMALLEST_BUDGET = 64 << 20
 
 
+def parts_of_memory(broker, name):
+    text = broker.get("/metrics")[2].decode()
+    return {part: float(value) for part, value in
+            re.findall(rf'^odradek_memory_part_{name}{{part="(\w+)"}} (\S+)$', text, re.M)}
+
+
+@pytest.mark.odradek_only
+def test_a_produce_request_holds_memory_until_a_group_has_its_records_not_until_the_sync(
+        make_broker, topic):
+    broker = make_broker(environment=slow_flush.environment(500)).start()
+    create(broker, topic)
+    batch = wire.batch([b"v" * 900_000], 1)
+    with wire.Connection(broker.bootstrap) as connection, ThreadPoolExecutor(1) as other:
+        answer = other.submit(connection.produce, topic, 0, batch)
+        seen = []
+        while not answer.done():
+            seen.append((parts_of_memory(broker, "bytes"), answer.done()))
+        assert answer.result() == (0, 0)
+    waiting = [parts for parts, done in seen if parts["commit_groups"] > 900_000 and not done]
+    assert waiting and all(parts["requests"] == 0 for parts in waiting)
+
+
 @pytest.mark.odradek_only
 def test_with_the_smallest_budget_all_comes_and_goes_and_the_peak_stays_below_it(make_broker,
                                                                                   topic):
@@ -443,10 +467,7 @@ def test_with_the_smallest_budget_all_comes_and_goes_and_the_peak_stays_below_it
             found.update(len(message.value()) for message in consumer.consume(500, 1))
         assert found == sent
         consumer.close()
-    text = broker.get("/metrics")[2].decode()
-    parts = [{part: float(value) for part, value in
-              re.findall(rf'^odradek_memory_part_{name}{{part="(\w+)"}} (\S+)$', text, re.M)}
-             for name in ("bytes", "max_bytes")]
+    parts = [parts_of_memory(broker, name) for name in ("bytes", "max_bytes")]
     assert len(parts[0]) == 13 and parts[0].keys() == parts[1].keys()
     assert sum(parts[1].values()) <= SMALLEST_BUDGET
     assert all(parts[0][part] <= parts[1][part] for part in parts[0]), parts

@@ -127,14 +127,13 @@ impl Core {
         first_sequence: u64,
     ) -> io::Result<()> {
         let partition = &entries[0].partition;
-        // Else the next groups would wait for that sync: of a sealed segment, or of new names.
+        // Else the next groups would wait for that sync.
         let Some(mut writer) = partition.writer_unless_syncing() else { return Ok(()) };
         let Some(plan) = plan(partition, &writer, in_flight, entries, buffer, first_sequence)
         else {
             return Ok(());
         };
         let Plan { front, carried, name, .. } = plan;
-        self.segments.sync_names(partition, &mut writer)?;
         let path = partition.segment_path(name);
         // Where files cannot be opened now, the part stays in the journal.
         let Ok(file) = self.disk.create(&path) else { return Ok(()) };
@@ -226,7 +225,8 @@ fn plan(
     let shared = partition.shared();
     let summary = shared.active.as_ref()?.summary;
     let is_known = shared.large_sequence >= first_sequence;
-    if !is_known || summary.is_empty() || shared.roll_requested {
+    // A new name is synced behind the settling: here, the next groups would wait for that.
+    if !is_known || writer.has_new_names() || summary.is_empty() || shared.roll_requested {
         return None;
     }
     let settled = Front { end_offset: shared.settled_end, bytes: summary.bytes, controls: 0 };

@@ -22,7 +22,7 @@ use crate::types::{CommitError, Done, GROUP_BYTES_BUCKETS, SYNC_SECONDS_BUCKETS}
 use crate::wire;
 
 /// Groups that are synced at a time. One flush of a disk covers all that waited for it.
-pub(crate) const FLIGHTS_MAX: usize = 4;
+pub(crate) const FLIGHTS_MAX: usize = 6;
 
 pub(crate) type Answer = (Done, Result<(), CommitError>);
 

@@ -235,6 +235,11 @@ impl Drop for Syncing<'_> {
 }
 
 impl Writer {
+    /// That may not be durable yet.
+    pub fn has_new_names(&self) -> bool {
+        self.metadata.is_some() || self.folder_dirty
+    }
+
     /// What is in the file behind what is settled.
     pub fn front_beyond(&self, settled_end: i64) -> Option<Front> {
         self.front.filter(|front| front.end_offset > settled_end)

@@ -77,9 +77,44 @@ impl Core {
         self.progress.settled.store(last_sequence, Ordering::Release);
         self.progress.check();
         self.progress.notify();
+        // The next groups may write these segments ahead, once they have names.
+        let large = groups.iter().flat_map(|group| &group.large);
+        let new = large.filter(|partition| partition.writer().has_new_names());
+        if let Err(error) = self.sync_names(new) {
+            self.fail("syncing a segment's name", &error);
+            return Step::Idle;
+        }
         // Also between groups, which under a steady load never come to an end.
         self.roll(&mut settler);
         Step::Worked
+    }
+
+    /// Side by side, where a flush takes long: many partitions may begin at a time.
+    fn sync_names<'a>(
+        &self,
+        partitions: impl Iterator<Item = &'a Arc<Partition>>,
+    ) -> io::Result<()> {
+        let by_id: BTreeMap<_, _> = partitions.map(|each| (each.id, each)).collect();
+        if by_id.is_empty() {
+            return Ok(());
+        }
+        // First, and not by whichever thread comes first: the others would not wait for it.
+        self.segments.sync_root()?;
+        let partitions: Vec<_> = by_id.into_values().collect();
+        try_each(&partitions, self.syncs_at_once(), |partition| {
+            let mut writer = partition.writer();
+            if partition.is_removed() {
+                return Ok(());
+            }
+            let _syncing = partition.syncing();
+            self.segments.sync_names(partition, &mut writer)
+        })
+    }
+
+    /// One where a flush is short: threads would cost more.
+    fn syncs_at_once(&self) -> usize {
+        let is_slow = self.progress.flush_is_slow.load(Ordering::Acquire);
+        if is_slow { self.disk.syncs_at_once() } else { 1 }
     }
 
     /// Invariant 2: only groups whose sync is known.
@@ -104,6 +139,9 @@ impl Core {
             }
         }
         runs.sort_by_key(|(partition, base_offset, _)| (partition.id, *base_offset));
+        // A folder's own name, before its first segment is made.
+        let all = runs.iter().map(|(partition, _, _)| *partition);
+        self.sync_names(all.filter(|partition| partition.writer().metadata.is_some()))?;
         for chunk in runs.chunk_by(|a, b| a.0.id == b.0.id) {
             let partition = chunk[0].0;
             let batches: Vec<Bytes> = chunk.iter().map(|(_, _, bytes)| bytes.clone()).collect();
@@ -225,11 +263,9 @@ impl Core {
     fn sync_dirty(&self, settler: &mut Settler, keep_open: bool) -> bool {
         let dirty = std::mem::take(&mut settler.dirty);
         let partitions: Vec<_> = dirty.values().collect();
-        let is_slow = self.progress.flush_is_slow.load(Ordering::Acquire);
-        let at_once = if is_slow { self.disk.syncs_at_once() } else { 1 };
-        // First, and not by whichever thread comes first: the others would not wait for it.
+        // First, as in `sync_names`.
         let synced = self.segments.sync_root().and_then(|()| {
-            try_each(&partitions, at_once, |partition| {
+            try_each(&partitions, self.syncs_at_once(), |partition| {
                 self.checkpoint_partition(partition, keep_open)
             })
         });

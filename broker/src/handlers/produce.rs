@@ -56,20 +56,20 @@ pub(crate) async fn handle(
     context: &Context,
     request: ProduceRequest,
 ) -> Result<ProduceResponse, Close> {
-    let acks = request.acks;
-    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
+    let ProduceRequest { acks, transactional_id, topic_data, .. } = request;
+    // Copies, here and below: slices of the frame would keep it in memory until the sync, when the
+    // log has long copied the batches into its group.
+    let transactional_id = transactional_id.map(|id| id.to_string());
     let valid_acks = (-1..=1).contains(&acks);
     // First everything is handed to the log, then waited for.
-    let mut handed = Vec::with_capacity(request.topic_data.len());
-    for topic_data in request.topic_data {
+    let mut handed = Vec::with_capacity(topic_data.len());
+    for topic_data in topic_data {
         let topic = if valid_acks {
             find_topic(context, &topic_data)
         } else {
             Err((ResponseError::InvalidRequiredAcks, "acks is -1, 0 or 1".to_owned()))
         };
         let TopicProduceData { name, topic_id, partition_data, .. } = topic_data;
-        // A copy: the name is a slice of the frame, and would keep it in memory until the sync,
-        // when the log has long copied the batches into its group.
         let name = TopicName(StrBytes::from_string(name.as_str().to_owned()));
         let mut partitions = Vec::with_capacity(partition_data.len());
         for data in partition_data {

@@ -473,6 +473,26 @@ fn a_partition_of_which_the_journal_tells_nothing_any_more_has_a_group_there_fir
     has_a_group_first(&mut world, ids[0]);
 }
 
+/// The journal would tell of bytes in a file that a power cut takes.
+#[test]
+fn a_segment_that_small_parts_began_takes_no_large_one_before_its_name_is_synced() {
+    let (mut world, ids) = busy(1);
+    begin(&mut world, ids[0]);
+    let core = world.log.core().clone();
+    core.partition(ids[0]).expect("attached").shared().roll_requested = true;
+    core.progress.rolls_wanted.store(true, Ordering::Release);
+    for bytes in [100, 2_000] {
+        while core.settle_step(world.now_ms) == Step::Worked {}
+        append(&mut world, ids[0], bytes);
+        while world.commit_step() == Step::Worked {}
+    }
+    drop(core);
+    world.collect();
+    assert_eq!(world.log.ends(ids[0]).expect("attached").segments, 2);
+    world.stop_and_reopen(Some(CrashMode::LoseAll));
+    assert_eq!(world.partitions[&ids[0]].end_offset(), 3);
+}
+
 /// A start looks for nothing behind the end of one that has small parts only.
 #[test]
 fn a_partition_of_small_parts_has_a_large_one_in_the_journal_first() {
