@@ -474,14 +474,16 @@ struct Room {
 struct Admitted {
     /// None of a produce request: its bytes hold it themselves.
     _working: Option<Held>,
-    _express: Option<OwnedSemaphorePermit>,
+    _express: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The bytes of a produce request. They go when the log has copied the batches into a group, which
 /// has a part of the budget of its own; the next requests need not wait for that group's sync.
+/// They may also outlive the connection, or a reply that says nothing, in the log's queue.
 struct Counted {
     bytes: Bytes,
     _working: Held,
+    _express: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -513,15 +515,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.read_some(whole_bytes).await?;
         }
         let (working, express) = self.admit(broker, session, whole_bytes).await?;
+        let express = express.map(Arc::new);
         let is_produce = self.is_produce();
         let mut frame = self.buffer.split_to(whole_bytes).freeze().split_off(LENGTH_BYTES);
         if self.buffer.is_empty() {
             // An idle connection keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        let mut held = Admitted { _working: None, _express: express };
+        let mut held = Admitted { _working: None, _express: express.clone() };
         if is_produce {
-            frame = Bytes::from_owner(Counted { bytes: frame, _working: working });
+            let counted = Counted { bytes: frame, _working: working, _express: express };
+            frame = Bytes::from_owner(counted);
         } else {
             held._working = Some(working);
         }
@@ -541,7 +545,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         session: &Session,
         whole_bytes: usize,
     ) -> Result<(), End> {
-        let Inner { arriving_bytes, stranger_bytes, express_frame, .. } = &*broker.inner;
+        let Inner { arriving_bytes, stranger_bytes, working_bytes, express_frame, .. } =
+            &*broker.inner;
         let address = session.peer.ip();
         let is_stranger = lock(&session.login).is_wanted();
         let room = self.room.get_or_insert_with(|| {
@@ -552,7 +557,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         });
         let next = (self.buffer.len() + limits::READ_STEP_BYTES).min(whole_bytes);
         // What would seldom have its place goes express from the start. Nobody does before a login.
-        let is_too_large = !is_stranger && whole_bytes > room.budget.bytes_max() / 2;
+        let smaller = room.budget.bytes_max().min(working_bytes.bytes_max());
+        let is_too_large = !is_stranger && whole_bytes > smaller / 2;
         while room.express.is_none() {
             let missing = next.saturating_sub(room.arriving.bytes());
             // What is too large finds no room, but presses who moves nothing.

@@ -61,7 +61,7 @@ pub(crate) fn apply(
     Ok((batch, append_time_ms))
 }
 
-/// Goes together with what it was made of, whose part of the memory budget stands for both.
+/// Goes together with what it was made of, which holds a part of the memory budget until then.
 struct Remade {
     bytes: Bytes,
     _former: Bytes,

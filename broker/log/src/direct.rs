@@ -34,7 +34,7 @@
 //!   bytes in their segment comes back there without a seal between.
 //!
 //! Whatever is rare stays in the journal: a partition that is just being sealed, whose segment is
-//! empty, full or about to be sealed, or on a full disk.
+//! empty, full or about to be sealed, or has a name that is not synced yet, or on a full disk.
 
 use std::collections::BTreeMap;
 use std::io;

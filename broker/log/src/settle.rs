@@ -141,7 +141,9 @@ impl Core {
         runs.sort_by_key(|(partition, base_offset, _)| (partition.id, *base_offset));
         // A folder's own name, before its first segment is made.
         let all = runs.iter().map(|(partition, _, _)| *partition);
-        self.sync_names(all.filter(|partition| partition.writer().metadata.is_some()))?;
+        let new = all.filter(|partition| partition.writer().metadata.is_some());
+        // Whatever the error: who tried again would not hear of what was lost.
+        self.sync_names(new).map_err(io::Error::other)?;
         for chunk in runs.chunk_by(|a, b| a.0.id == b.0.id) {
             let partition = chunk[0].0;
             let batches: Vec<Bytes> = chunk.iter().map(|(_, _, bytes)| bytes.clone()).collect();
