@@ -229,10 +229,12 @@ def must_be_caught(power, *told):
     power.begin()
     problems = []
     for number in range(BROKEN_ROUNDS_MAX):
-        # Of the producers some may have come to their end with what they were answered for.
+        before = {load: load.count() for load in power.witnesses.loads.values()}
         power.witnesses.go_on()
+        # One: some may have come to their end with what they were answered for. Without a wait the
+        # next cuts would come before anybody has found the broker again.
         wait_for("a producer to get on", lambda: any(
-            load.count() > 500 for load in power.witnesses.loads.values()))
+            load.count() > count + 500 for load, count in before.items()))
         power.cut()
         power.on().start()
         problems += power.witnesses.problems()
