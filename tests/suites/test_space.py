@@ -134,6 +134,8 @@ class Days:
         for number in range(count):
             at = confluent_kafka.TopicPartition("sized", number % 2, number)
             self.committer.commit(offsets=[at], asynchronous=number + 1 < count)
+            # Takes the answers, over whose heap librdkafka would sit for hours in the end.
+            assert self.committer.poll(0) is None
 
     def empty(self):
         """Up to the end, by DeleteRecords."""
