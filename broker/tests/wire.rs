@@ -277,7 +277,7 @@ async fn frames_that_use_up_the_budget_together_all_get_done() {
     let mut wire = running.connect().await;
     create(&mut wire, "large").await;
     // Eight connections begin a produce of 20 MiB to an unknown topic at the same time: together
-    // 160 MiB, of which the budget (a quarter of 256 MiB) holds 64.
+    // 160 MiB. Each is too large for what requests have of the budget: they come one by one.
     let value = "x".repeat(20 << 20);
     let request = produce("nowhere", batch(None, &[&value]), -1);
     let mut sends = Vec::new();

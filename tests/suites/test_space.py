@@ -134,7 +134,7 @@ class Days:
         for number in range(count):
             at = confluent_kafka.TopicPartition("sized", number % 2, number)
             self.committer.commit(offsets=[at], asynchronous=number + 1 < count)
-            # Takes the answers, over whose heap librdkafka would sit for hours in the end.
+            # Takes the answers, over whose heap librdkafka sat for over ten minutes in the end.
             assert self.committer.poll(0) is None
 
     def empty(self):
